@@ -1,0 +1,2 @@
+//! cygnetd
+fn main() {}

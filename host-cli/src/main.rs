@@ -1,0 +1,2 @@
+//! cygnet
+fn main() {}

@@ -1,0 +1,1 @@
+//! A NixOS-shaped closure for the virtual Pi, built by real Nix.

@@ -1,0 +1,4 @@
+//! The virtual Pi and everything that is tested in it.
+
+pub mod closure;
+pub mod pi;

@@ -1,0 +1,2 @@
+//! cygnet-tests
+fn main() {}
