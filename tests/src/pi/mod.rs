@@ -1,1 +1,3 @@
 //! The virtual Pi.
+
+pub mod packages;
