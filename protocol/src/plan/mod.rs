@@ -1,1 +1,136 @@
-//! The plan.
+//! A layout and the disks it is for, made into steps that are data.
+//!
+//! [`compile`] takes the user's layout ([`crate::disko::Devices`]) and what the agent saw ([`DiskFacts`]) and answers with
+//! a [`Plan`] or a [`Refusal`]. A plan is what a person confirms by its [`Digest`], what the agent executes
+//! ([`Step::actions`]), and what it goes on from after a restart ([`Plan::remount`]). It is disko's
+//! `destroy,format,mount` on disks that are blank once destroyed, so every "unless it exists already" of disko's scripts
+//! is decided, and every stage is done for all disks before the next begins.
+//!
+//! Read in this order: `facts`, `step`, `action` (what a step runs), `sentence` (what it says), then `compile` and its
+//! parts: `target` (which disk is meant), `gpt` (where partitions land), `format`, `mounting`, `order`, `capacity`; and
+//! `refusal`, `digest`, `render`, `afterwards` (unmounting and remounting).
+
+mod action;
+mod afterwards;
+mod capacity;
+mod compile;
+mod digest;
+mod facts;
+mod format;
+mod gpt;
+mod mounting;
+mod order;
+mod refusal;
+mod render;
+mod sentence;
+mod step;
+mod target;
+
+pub use action::Action;
+pub use afterwards::{MountPoint, TargetLayout};
+pub use capacity::space_needed;
+pub use compile::compile;
+pub use digest::{Digest, NotADigest};
+pub use facts::{DiskFacts, Fingerprint, PartitionFacts, human_bytes};
+pub use refusal::Refusal;
+pub use step::{HookTime, Stage, Step, Vdev};
+
+use serde::{Deserialize, Serialize};
+
+/// Where the new system's filesystems are mounted; disko's `rootMountPoint`, which hooks may have written out.
+pub const TARGET: &str = "/mnt";
+
+/// Version of the plan's form. An agent executes only the version it was built with.
+pub const VERSION: u32 = 1;
+
+/// What the person installing decides besides the layout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// Unpacked size in bytes of the system to install (the sum of its closure's NAR sizes), if known yet.
+    pub closure_nar_size: Option<u64>,
+    /// Use the new system's swap during the installation. disko before March 2026 did; now it forgets to.
+    pub swap_on: bool,
+    /// Refuse a layout without a root filesystem. Off for disks that only hold data.
+    pub require_root: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            closure_nar_size: None,
+            swap_on: true,
+            require_root: true,
+        }
+    }
+}
+
+/// Everything that will be done, to which disks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The disks that will be changed, by name in the layout.
+    pub disks: Vec<PlannedDisk>,
+    /// What is done, in order; their stages never go back.
+    pub steps: Vec<Step>,
+    /// What the person should know, though it does not forbid the installation.
+    pub warnings: Vec<String>,
+    /// Covers version, disks and steps.
+    pub digest: Digest,
+}
+
+/// A disk that will be changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedDisk {
+    /// Name in the layout.
+    pub name: String,
+    /// The path the layout uses, and the tools are given.
+    pub device: String,
+    /// Whether what is on it is destroyed.
+    pub destroy: bool,
+    /// What it is and what is on it.
+    pub facts: DiskFacts,
+}
+
+/// What the digest covers, in this order: the canonical form is `serde_json`'s compact output of it.
+#[derive(Serialize)]
+struct Covered<'a> {
+    version: u32,
+    disks: &'a [PlannedDisk],
+    steps: &'a [Step],
+}
+
+impl Plan {
+    fn new(disks: Vec<PlannedDisk>, steps: Vec<Step>, warnings: Vec<String>) -> Self {
+        let digest = Self::digest_of(VERSION, &disks, &steps);
+        Self {
+            version: VERSION,
+            disks,
+            steps,
+            warnings,
+            digest,
+        }
+    }
+
+    fn digest_of(version: u32, disks: &[PlannedDisk], steps: &[Step]) -> Digest {
+        // Serialising structs with string keys into memory cannot fail; an empty text would match no plan.
+        Digest::of(
+            &serde_json::to_vec(&Covered {
+                version,
+                disks,
+                steps,
+            })
+            .unwrap_or_default(),
+        )
+    }
+
+    /// Whether this is a plan of our version whose digest belongs to its content. Check it on every plan that was read.
+    #[must_use]
+    pub fn is_intact(&self) -> bool {
+        self.version == VERSION
+            && self.digest == Self::digest_of(self.version, &self.disks, &self.steps)
+    }
+}

@@ -1,0 +1,117 @@
+//! Sizes and positions in disko's and sgdisk's notation.
+
+/// Where a partition starts or ends, in logical sectors, as sgdisk reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// `0`, `+0`, `-0`: sgdisk's default.
+    Default,
+    /// `n`.
+    Absolute(u64),
+    /// `+n`.
+    Plus(u64),
+    /// `-n`.
+    Minus(u64),
+}
+
+/// disko's partition `size`: `[0-9]+[KMGTP]?` or `100%`.
+pub(crate) fn is_size(text: &str) -> bool {
+    text == "100%" || matches!(split(text), Some((_, unit)) if unit != Some('s'))
+}
+
+fn split(text: &str) -> Option<(u64, Option<char>)> {
+    let (digits, unit) = match text.char_indices().next_back() {
+        Some((at, unit @ ('K' | 'M' | 'G' | 'T' | 'P' | 's'))) => (text.get(..at)?, Some(unit)),
+        _ => (text, None),
+    };
+    // `parse` alone would take a sign.
+    if digits.is_empty() || !digits.bytes().all(|c| c.is_ascii_digit()) {
+        return None;
+    }
+    Some((digits.parse().ok()?, unit))
+}
+
+/// Reads `start` or `end`. `None` for another notation, a number beyond 2^63 bytes, or less than one sector.
+pub(crate) fn place(text: &str, sector_bytes: u32) -> Option<Place> {
+    let (sign, rest) = match text.strip_prefix('+') {
+        Some(rest) => ('+', rest),
+        None => text
+            .strip_prefix('-')
+            .map_or((' ', text), |rest| ('-', rest)),
+    };
+    let (number, unit) = split(rest)?;
+    let shift = match unit {
+        None | Some('s') => None,
+        Some('K') => Some(10),
+        Some('M') => Some(20),
+        Some('G') => Some(30),
+        Some('T') => Some(40),
+        Some(_) => Some(50),
+    };
+    let sectors = match shift {
+        None => number,
+        Some(shift) => number.checked_mul(1 << shift)? / u64::from(sector_bytes.max(1)),
+    };
+    if sectors.checked_mul(u64::from(sector_bytes))? > i64::MAX as u64 {
+        return None;
+    }
+    if number > 0 && sectors == 0 {
+        return None;
+    }
+    Some(match (sign, sectors) {
+        (_, 0) => Place::Default,
+        ('+', n) => Place::Plus(n),
+        ('-', n) => Place::Minus(n),
+        (_, n) => Place::Absolute(n),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_whole_binary_and_upper_case() {
+        for good in ["0", "500", "500M", "1P", "100%", "007G"] {
+            assert!(is_size(good), "{good}");
+        }
+        for bad in [
+            "",
+            "10GiB",
+            "10.5G",
+            "10g",
+            "50%",
+            "-1G",
+            "+1G",
+            "G",
+            "1 G",
+            "5s",
+            "1MM",
+            "١G",
+            "99999999999999999999",
+        ] {
+            assert!(!is_size(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn places_are_counted_in_sectors() {
+        assert_eq!(place("+500M", 512), Some(Place::Plus(1_024_000)));
+        assert_eq!(place("+500M", 4096), Some(Place::Plus(128_000)));
+        assert_eq!(place("-0", 512), Some(Place::Default));
+        assert_eq!(place("-1G", 512), Some(Place::Minus(2_097_152)));
+        assert_eq!(place("128M", 512), Some(Place::Absolute(262_144)));
+        assert_eq!(place("34s", 512), Some(Place::Absolute(34)));
+        for bad in [
+            "",
+            "+",
+            "+-1",
+            "1X",
+            "100%",
+            "9999P9",
+            "99999P",
+            "18446744073709551615",
+        ] {
+            assert_eq!(place(bad, 512), None, "{bad}");
+        }
+    }
+}

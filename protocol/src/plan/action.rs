@@ -1,0 +1,329 @@
+//! What a step runs: an argv for every tool, bash only for the user's own hooks.
+
+use super::step::{Step, Vdev};
+use crate::disko::Variable;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// One thing the agent does for a step. Actions run in order; the first failure stops the installation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Action {
+    /// Run a program with these arguments, standard input closed, never through a shell.
+    Run {
+        /// Program (looked up in PATH) and arguments.
+        argv: Vec<String>,
+        /// Whether a failure is noted and passed over.
+        allow_failure: bool,
+    },
+    /// Wait for a path to exist (up to the agent's own limit).
+    WaitForDevice {
+        /// The path to appear.
+        path: String,
+        /// Kernel path of the disk it must resolve to a partition of.
+        within: Option<String>,
+    },
+    /// Run `bash -c` on a hook of the user's.
+    Script {
+        /// The text.
+        text: String,
+        /// Added to the environment.
+        environment: BTreeMap<String, String>,
+    },
+}
+
+/// Collects an argv from pieces of different string types.
+fn run<I>(argv: I) -> Action
+where
+    I: IntoIterator,
+    I::Item: Into<String>,
+{
+    Action::Run {
+        argv: argv.into_iter().map(Into::into).collect(),
+        allow_failure: false,
+    }
+}
+
+fn tolerated(action: Action) -> Action {
+    match action {
+        Action::Run { argv, .. } => Action::Run {
+            argv,
+            allow_failure: true,
+        },
+        other => other,
+    }
+}
+
+/// Lets the kernel and udev see a changed table. disko tolerates a failing partprobe, because udev's own re-read may win.
+fn reread(device: &str) -> [Action; 3] {
+    [
+        tolerated(run(["partprobe", device])),
+        run(["udevadm", "trigger", "--subsystem-match=block"]),
+        run(["udevadm", "settle", "--timeout", "120"]),
+    ]
+}
+
+fn with_flag<'a>(flag: &'a str, values: &'a [String]) -> impl Iterator<Item = String> + 'a {
+    values
+        .iter()
+        .flat_map(move |value| [flag.to_owned(), value.clone()])
+}
+
+fn properties<'a>(
+    flag: &'a str,
+    map: &'a BTreeMap<String, String>,
+) -> impl Iterator<Item = String> + 'a {
+    map.iter()
+        .flat_map(move |(key, value)| [flag.to_owned(), format!("{key}={value}")])
+}
+
+impl Step {
+    /// What to run, in order.
+    #[must_use]
+    pub fn actions(&self) -> Vec<Action> {
+        match self {
+            Self::Deactivate { device } => vec![tolerated(run(["swapoff", device]))],
+            Self::ClearPoolLabel { device } => vec![run(["zpool", "labelclear", "-f", device])],
+            Self::WipeSignatures { device, .. } => {
+                vec![run(["wipefs", "--all", "--force", device])]
+            }
+            Self::ZapTable { device } => {
+                let mut actions = vec![run(["sgdisk", "--zap-all", device])];
+                actions.extend(reread(device));
+                actions
+            }
+            Self::ClearTable { device } => vec![run(["sgdisk", "--clear", device])],
+            Self::CreatePartition { .. } => self.create_partition(),
+            Self::WaitForDevice { path, within, .. } => {
+                vec![Action::WaitForDevice {
+                    path: path.clone(),
+                    within: within.clone(),
+                }]
+            }
+            Self::MakeFilesystem {
+                device,
+                format,
+                arguments,
+            } => {
+                let mut argv = vec![format!("mkfs.{format}")];
+                argv.extend_from_slice(arguments);
+                argv.push(device.clone());
+                vec![run(argv)]
+            }
+            Self::MakeSwap { device, arguments } => {
+                let mut argv = vec!["mkswap".to_owned()];
+                argv.extend_from_slice(arguments);
+                argv.push(device.clone());
+                vec![run(argv)]
+            }
+            Self::CreatePool {
+                pool,
+                properties,
+                root_properties,
+                vdevs,
+            } => create_pool(pool, properties, root_properties, vdevs),
+            Self::SetProperties {
+                dataset,
+                properties,
+            } => {
+                let mut argv: Vec<String> = ["zfs", "set", "-u"].map(Into::into).into();
+                argv.extend(
+                    properties
+                        .iter()
+                        .map(|(key, value)| format!("{key}={value}")),
+                );
+                argv.push(dataset.clone());
+                vec![run(argv)]
+            }
+            Self::CreateDataset {
+                dataset,
+                properties: map,
+            } => {
+                let mut argv: Vec<String> =
+                    ["zfs", "create", "-up", dataset].map(Into::into).into();
+                argv.extend(properties("-o", map));
+                vec![run(argv)]
+            }
+            Self::CreateVolume {
+                dataset,
+                size,
+                properties: map,
+                arguments,
+            } => {
+                let mut argv: Vec<String> = ["zfs", "create", dataset].map(Into::into).into();
+                argv.extend(properties("-o", map));
+                argv.extend(["-V".to_owned(), size.clone()]);
+                argv.extend_from_slice(arguments);
+                vec![
+                    run(argv),
+                    run(["zvol_wait"]),
+                    tolerated(run([
+                        "partprobe".to_owned(),
+                        format!("/dev/zvol/{dataset}"),
+                    ])),
+                    run(["udevadm", "trigger", "--subsystem-match=block"]),
+                    run(["udevadm", "settle", "--timeout=120"]),
+                ]
+            }
+            Self::Hook {
+                script, variables, ..
+            } => vec![hook(script, variables)],
+            Self::Mount {
+                source,
+                target,
+                fstype,
+                options,
+            } => {
+                let mut argv: Vec<String> = ["mount", source, target, "-t", fstype]
+                    .map(Into::into)
+                    .into();
+                argv.extend(with_flag("-o", options));
+                argv.extend(["-o", "X-mount.mkdir"].map(Into::into));
+                vec![run(argv)]
+            }
+            Self::SwapOn {
+                device,
+                discard,
+                priority,
+                options,
+            } => {
+                let mut argv = vec!["swapon".to_owned()];
+                match discard.as_deref() {
+                    None => {}
+                    Some("both") => argv.push("--discard".to_owned()),
+                    Some(policy) => argv.push(format!("--discard={policy}")),
+                }
+                argv.extend(priority.map(|priority| format!("--priority={priority}")));
+                if !options.is_empty() {
+                    argv.push(format!("--options={}", options.join(",")));
+                }
+                argv.push(device.clone());
+                vec![run(argv)]
+            }
+            Self::ImportPool { pool, members } => {
+                let mut argv: Vec<String> = ["zpool", "import", "-f", "-N", "-R", super::TARGET]
+                    .map(Into::into)
+                    .into();
+                argv.extend(with_flag("-d", members));
+                argv.push(pool.clone());
+                vec![run(argv)]
+            }
+            Self::LoadKey { dataset, location } => {
+                vec![run(["zfs", "load-key", "-L", location, dataset])]
+            }
+            Self::Unmount { target } => vec![run(["umount", target])],
+            Self::SwapOff { device } => vec![run(["swapoff", device])],
+            Self::ExportPool { pool } => vec![run(["zpool", "export", pool])],
+        }
+    }
+
+    fn create_partition(&self) -> Vec<Action> {
+        let Self::CreatePartition {
+            device,
+            number: n,
+            label,
+            type_code,
+            attributes,
+            start,
+            end,
+            alignment,
+            uuid,
+            ..
+        } = self
+        else {
+            return Vec::new();
+        };
+        let mut argv: Vec<String> = ["sgdisk", "--align-end"].map(Into::into).into();
+        if *alignment != 0 {
+            argv.push(format!("--set-alignment={alignment}"));
+        }
+        argv.push(format!("--new={n}:{start}:{end}"));
+        argv.push(format!(
+            "--partition-guid={n}:{}",
+            uuid.as_deref().unwrap_or("R")
+        ));
+        argv.push(format!("--change-name={n}:{label}"));
+        argv.push(format!("--typecode={n}:{type_code}"));
+        argv.push(format!("--attributes={n}:=:0"));
+        argv.extend(
+            attributes
+                .iter()
+                .map(|bit| format!("--attributes={n}:set:{bit}")),
+        );
+        argv.push(device.clone());
+        let mut actions = vec![run(argv)];
+        actions.extend(reread(device));
+        actions
+    }
+}
+
+fn create_pool(
+    pool: &str,
+    pool_properties: &BTreeMap<String, String>,
+    root_properties: &BTreeMap<String, String>,
+    vdevs: &[Vdev],
+) -> Vec<Action> {
+    let root = |key: &str| root_properties.get(key).map(String::as_str);
+    let mut argv: Vec<String> = ["zpool", "create", "-f", pool, "-R", super::TARGET]
+        .map(Into::into)
+        .into();
+    if root("canmount") == Some("off") {
+        argv.extend(["-m", "none"].map(Into::into));
+    }
+    argv.extend(properties("-o", pool_properties));
+    argv.extend(properties("-O", root_properties));
+    let mut class = None;
+    for vdev in vdevs {
+        // The keyword of a class stands once, before its first group.
+        if vdev.class != class {
+            argv.extend(vdev.class.clone());
+            class.clone_from(&vdev.class);
+        }
+        argv.extend(vdev.mode.clone());
+        argv.extend_from_slice(&vdev.members);
+    }
+    let mut actions = vec![run(argv)];
+    // zpool-create(8) mounts the root dataset unless told otherwise; disko asks `zfs get mounted` and unmounts it.
+    let stays_unmounted = matches!(root("canmount"), Some("off" | "noauto"))
+        || matches!(root("mountpoint"), Some("none" | "legacy"));
+    if !stays_unmounted {
+        actions.push(tolerated(run(["zfs", "unmount", pool])));
+    }
+    actions
+}
+
+/// disko runs hooks under `set -efu`, with the node's options as shell variables. Scalars go through the environment, so
+/// that no quoting of ours stands between the plan and what runs; bash cannot receive arrays that way.
+fn hook(script: &str, variables: &BTreeMap<String, Variable>) -> Action {
+    let mut text = String::from("set -efu\n");
+    let mut environment = BTreeMap::new();
+    for (name, value) in variables {
+        match value {
+            Variable::Text(value) => {
+                environment.insert(name.clone(), value.clone());
+            }
+            Variable::List(values) => {
+                let words: Vec<String> = values.iter().map(|value| quoted(value)).collect();
+                // Writing to a String cannot fail.
+                let _ = writeln!(text, "declare -a {name}=({})", words.join(" "));
+            }
+            Variable::Map(map) => {
+                let words: Vec<String> = map
+                    .iter()
+                    .map(|(key, value)| format!("[{}]={}", quoted(key), quoted(value)))
+                    .collect();
+                let _ = writeln!(text, "declare -A {name}=({})", words.join(" "));
+            }
+        }
+    }
+    text.push_str(script);
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    Action::Script { text, environment }
+}
+
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}

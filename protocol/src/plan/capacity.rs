@@ -1,0 +1,159 @@
+//! Whether the system to install fits where `/nix/store` will be.
+
+use super::gpt::Extent;
+use super::mounting::{Backing, Tree};
+use super::refusal::Refusal;
+use super::{DiskFacts, Options};
+use crate::disko::{Devices, Disk, Mode, Pool};
+use std::collections::BTreeMap;
+
+/// Bytes a system of this NAR size needs: itself, a tenth for metadata and blocks half used, and 64 MiB for its database
+/// and logs.
+#[must_use]
+pub fn space_needed(nar_size: u64) -> u64 {
+    nar_size
+        .saturating_add(nar_size / 10)
+        .saturating_add(64 << 20)
+}
+
+/// Disks and where their partitions will be.
+pub(super) struct Sizes<'a> {
+    /// By name.
+    pub targets: &'a BTreeMap<&'a str, (&'a Disk, &'a DiskFacts)>,
+    /// By name of the disk.
+    pub extents: &'a BTreeMap<&'a str, Vec<Extent>>,
+}
+
+impl Sizes<'_> {
+    fn disk(&self, name: &str) -> u64 {
+        self.targets
+            .get(name)
+            .map_or(0, |(_, facts)| facts.size_bytes)
+    }
+
+    fn partition(&self, name: &str, index: usize) -> u64 {
+        let sector = self
+            .targets
+            .get(name)
+            .map_or(512, |(_, facts)| facts.logical_sector_bytes);
+        self.extents
+            .get(name)
+            .and_then(|extents| extents.get(index))
+            .map_or(0, |extent| extent.bytes(sector))
+    }
+
+    /// What a pool can hold, before its own metadata.
+    fn pool(&self, devices: &Devices, pool: &Pool) -> u64 {
+        let members = devices.members(&pool.name);
+        let size = |device: &str| -> u64 {
+            let Some(member) = members.iter().find(|member| member.is(device)) else {
+                return 0;
+            };
+            match (
+                member.partition,
+                devices.disks.get(member.disk).map(|disk| &disk.content),
+            ) {
+                (Some(key), Some(crate::disko::Content::Gpt(gpt))) => {
+                    let index = gpt
+                        .partitions
+                        .iter()
+                        .position(|partition| partition.key == key);
+                    index.map_or(0, |index| self.partition(member.disk, index))
+                }
+                _ => self.disk(member.disk),
+            }
+        };
+        let group = |mode: Option<&str>, sizes: Vec<u64>| -> u64 {
+            let least = sizes.iter().min().copied().unwrap_or(0);
+            let count = sizes.len() as u64;
+            match mode {
+                None => sizes.iter().fold(0, |sum, size| sum.saturating_add(*size)),
+                Some("mirror") => least,
+                Some("raidz2") => least.saturating_mul(count.saturating_sub(2)),
+                Some("raidz3") => least.saturating_mul(count.saturating_sub(3)),
+                Some(_) => least.saturating_mul(count.saturating_sub(1)),
+            }
+        };
+        match &pool.mode {
+            Mode::Simple(mode) => group(
+                mode.as_deref(),
+                members.iter().map(|member| size(member.device)).collect(),
+            ),
+            Mode::Topology(topology) => topology.vdev.iter().fold(0, |sum, vdev| {
+                let sizes = vdev.members.iter().map(|member| size(member)).collect();
+                sum.saturating_add(group(vdev.mode.as_deref(), sizes))
+            }),
+        }
+    }
+}
+
+/// Refuses a layout that has no root, keeps the store in memory, or has too little room for it.
+pub(super) fn check(
+    devices: &Devices,
+    tree: &Tree<'_>,
+    sizes: &Sizes<'_>,
+    options: &Options,
+) -> Result<(), Refusal> {
+    if !options.require_root {
+        return Ok(());
+    }
+    if !tree
+        .mounts
+        .iter()
+        .any(|mounted| crate::disko::normal(mounted.at) == "/")
+    {
+        return Err(Refusal::NoRoot);
+    }
+    let mut place = "/nix/store".to_owned();
+    // Each bind mount leads to another place; more hops than mounts would be a circle.
+    for _ in 0..=tree.mounts.len() {
+        let below = |at: &str| {
+            at == "/"
+                || place == at
+                || place
+                    .strip_prefix(at)
+                    .is_some_and(|rest| rest.starts_with('/'))
+        };
+        let holds = |at: &str| below(&crate::disko::normal(at));
+        let holder = tree
+            .mounts
+            .iter()
+            .filter(|mounted| holds(mounted.at))
+            .max_by_key(|mounted| mounted.at.len());
+        let Some(mounted) = holder else {
+            return Err(Refusal::NoRoot);
+        };
+        let (store, available) = match &mounted.backing {
+            Backing::Memory => {
+                return Err(Refusal::StoreInMemory {
+                    mountpoint: mounted.at.to_owned(),
+                });
+            }
+            Backing::Bind(source) => {
+                let at = crate::disko::normal(mounted.at);
+                let rest = place.strip_prefix(&at).unwrap_or(&place).to_owned();
+                place = crate::disko::normal(&format!("{source}/{rest}"));
+                continue;
+            }
+            // How much room there is cannot be known here.
+            Backing::Elsewhere | Backing::Volume(_) => return Ok(()),
+            Backing::Partition(disk, index) => {
+                (mounted.source.clone(), sizes.partition(disk, *index))
+            }
+            Backing::Disk(disk) => (mounted.source.clone(), sizes.disk(disk)),
+            Backing::Pool(key) => match devices.pools.get(*key) {
+                Some(pool) => (format!("the pool {}", pool.name), sizes.pool(devices, pool)),
+                None => return Ok(()),
+            },
+        };
+        return match options.closure_nar_size.map(space_needed) {
+            Some(needed) if needed > available => Err(Refusal::ClosureTooBig {
+                store,
+                available,
+                needed,
+            }),
+            _ => Ok(()),
+        };
+    }
+    Err(Refusal::NoRoot)
+}

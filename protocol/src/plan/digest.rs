@@ -1,0 +1,105 @@
+//! The name of exactly one plan on exactly these disks.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use std::fmt;
+
+/// How many hex digits a person must give at least: 48 bits, too many to hit another plan by accident.
+const SHORTEST: usize = 12;
+
+/// SHA-256 of a plan's canonical JSON, as 64 lower-case hex digits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Digest(String);
+
+/// Text that is not a SHA-256 in lower-case hex.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a plan's digest is 64 lower-case hex digits")]
+pub struct NotADigest;
+
+impl Digest {
+    /// Hashes what [`super::Plan`] covers. `bytes` is its canonical JSON.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(
+            Sha256::digest(bytes)
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
+        )
+    }
+
+    /// All 64 digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first 12 digits: what people are shown and type.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        self.0.get(..SHORTEST).unwrap_or(&self.0)
+    }
+
+    /// Whether `given` (surrounding blanks ignored, any case) is this digest, or at least its first 12 digits.
+    #[must_use]
+    pub fn matches(&self, given: &str) -> bool {
+        let given = given.trim().to_ascii_lowercase();
+        given.len() >= SHORTEST && self.0.starts_with(&given)
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::str::FromStr for Digest {
+    type Err = NotADigest;
+
+    fn from_str(text: &str) -> Result<Self, NotADigest> {
+        let hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+        if text.len() == 64 && text.bytes().all(hex) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NotADigest)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_of_twelve_digits_is_enough_and_eleven_are_not() {
+        let digest = Digest::of(b"");
+        assert_eq!(digest.short(), "e3b0c44298fc");
+        assert!(digest.matches(digest.as_str()));
+        assert!(digest.matches(" E3B0C44298FC\n"));
+        assert!(!digest.matches("e3b0c44298f"));
+        assert!(!digest.matches(""));
+        assert!(!digest.matches("e3b0c44298fd"));
+        assert!(!digest.matches(&format!("{digest}0")));
+    }
+
+    #[test]
+    fn only_a_full_lower_case_digest_is_read_back() {
+        let text = serde_json::to_string(&Digest::of(b"x")).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Digest>(&text).unwrap(),
+            Digest::of(b"x")
+        );
+        assert!("E3B0".parse::<Digest>().is_err());
+        assert!(serde_json::from_str::<Digest>("\"é\"").is_err());
+    }
+}

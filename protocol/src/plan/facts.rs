@@ -1,0 +1,149 @@
+//! What the agent saw of a disk: who it is, how big it is, and what would be lost.
+//!
+//! The agent fills this from `lsblk --json --bytes -O`, the links under `/dev/disk`, and its own mount table. Nothing here
+//! is decided: facts go in, [`super::compile`] judges them, and every one of them is covered by the plan's digest.
+
+use serde::{Deserialize, Serialize};
+
+/// One whole disk of the machine, whether the layout names it or not.
+///
+/// Give [`super::compile`] the facts of *every* disk: those the layout does not name are the candidates an error
+/// offers, and are searched for partition labels that would collide with ours.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiskFacts {
+    /// Paths the layout uses for this disk, each resolved by the agent (`readlink -f`) to [`Self::kernel_path`].
+    /// Paths listed in [`Self::links`] need not be repeated here.
+    #[serde(default)]
+    pub requested: Vec<String>,
+    /// The kernel's own path, such as `/dev/sda` or `/dev/nvme0n1`.
+    pub kernel_path: String,
+    /// Every link under `/dev/disk/` that leads to the whole disk, sorted.
+    #[serde(default)]
+    pub links: Vec<String>,
+    /// Model name as the disk reports it.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Serial number as the disk reports it.
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// World-wide name, if it has one.
+    #[serde(default)]
+    pub wwn: Option<String>,
+    /// How it is attached: `usb`, `nvme`, `sata`, `mmc`, `virtio`, …
+    #[serde(default)]
+    pub bus: Option<String>,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// Logical sector size in bytes: 512, or 4096 on "4Kn" disks.
+    pub logical_sector_bytes: u32,
+    /// The kernel refuses writes.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Removable medium.
+    #[serde(default)]
+    pub removable: bool,
+    /// The running system (the card) lives on it.
+    #[serde(default)]
+    pub is_running_disk: bool,
+    /// What uses it now, in words: mounts, active swap, holders, imported pools (which `lsblk` does not show as holders).
+    #[serde(default)]
+    pub in_use: Vec<String>,
+    /// What is on it now, in words, for the person who confirms.
+    #[serde(default)]
+    pub contents: Vec<String>,
+    /// What identifies its present contents.
+    #[serde(default)]
+    pub fingerprint: Fingerprint,
+}
+
+/// What identifies the present contents of a disk, as `blkid` tells it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fingerprint {
+    /// UUID of the partition table (`PTUUID`).
+    #[serde(default)]
+    pub partition_table_uuid: Option<String>,
+    /// Signature on the whole disk (`TYPE`), when it has no partition table.
+    #[serde(default)]
+    pub fstype: Option<String>,
+    /// `UUID` of that signature.
+    #[serde(default)]
+    pub uuid: Option<String>,
+    /// `LABEL` of that signature.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// Partitions, in table order.
+    #[serde(default)]
+    pub partitions: Vec<PartitionFacts>,
+}
+
+impl Fingerprint {
+    /// Nothing recognisable is on the disk.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        self.partition_table_uuid.is_none() && self.fstype.is_none() && self.partitions.is_empty()
+    }
+}
+
+/// One partition that exists now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartitionFacts {
+    /// Kernel path, such as `/dev/sda1`.
+    pub path: String,
+    /// First sector, in units of 512 bytes as sysfs counts.
+    pub start: u64,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// `PARTUUID`.
+    #[serde(default)]
+    pub part_uuid: Option<String>,
+    /// `PARTLABEL`, decoded.
+    #[serde(default)]
+    pub part_label: Option<String>,
+    /// `TYPE` of the signature inside, such as `ext4`, `swap`, `zfs_member`.
+    #[serde(default)]
+    pub fstype: Option<String>,
+    /// `UUID` of that signature.
+    #[serde(default)]
+    pub uuid: Option<String>,
+    /// `LABEL` of that signature (for `zfs_member`: the pool's name).
+    #[serde(default)]
+    pub label: Option<String>,
+}
+
+/// Bytes in the unit a person reads: `512 MiB`, `1.8 TiB`. Exact multiples have no fraction.
+#[must_use]
+pub fn human_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut unit = 0;
+    let mut size = 1_u64;
+    while unit + 1 < UNITS.len() && bytes / size >= 1024 {
+        size *= 1024;
+        unit += 1;
+    }
+    let name = UNITS.get(unit).copied().unwrap_or("bytes");
+    if bytes % size == 0 {
+        return format!("{} {name}", bytes / size);
+    }
+    let tenths = (u128::from(bytes) * 10 + u128::from(size) / 2) / u128::from(size);
+    match tenths % 10 {
+        0 => format!("{} {name}", tenths / 10),
+        tenth => format!("{}.{tenth} {name}", tenths / 10),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::human_bytes;
+
+    #[test]
+    fn sizes_read_well() {
+        assert_eq!(human_bytes(0), "0 bytes");
+        assert_eq!(human_bytes(512 << 20), "512 MiB");
+        assert_eq!(human_bytes(32 << 30), "32 GiB");
+        assert_eq!(human_bytes(1_000_204_886_016), "931.5 GiB");
+        assert_eq!(human_bytes(u64::MAX), "16384 PiB");
+    }
+}

@@ -1,0 +1,79 @@
+//! In which order filesystems are mounted: `fsBefore` of NixOS, sorted by `lib.toposort` of nixpkgs, as disko does.
+
+/// Sorts so that whatever must come `before` something does; otherwise stable as nixpkgs' `lib.toposort` is: take the head
+/// of the list, walk to its first predecessor still in the list, and on, and put that one next. `None` on a cycle.
+pub(super) fn toposort<T>(mut list: Vec<T>, before: impl Fn(&T, &T) -> bool) -> Option<Vec<T>> {
+    let mut sorted = Vec::with_capacity(list.len());
+    while !list.is_empty() {
+        let mut current = list.remove(0);
+        // What was walked over, last first; then what was not. That is the order the next round starts from.
+        let mut visited: Vec<T> = Vec::new();
+        loop {
+            if visited.iter().any(|other| before(other, &current)) {
+                return None;
+            }
+            let (mut earlier, rest): (Vec<T>, Vec<T>) =
+                list.into_iter().partition(|other| before(other, &current));
+            if earlier.is_empty() {
+                list = rest;
+                break;
+            }
+            visited.insert(0, current);
+            current = earlier.remove(0);
+            earlier.extend(rest);
+            list = earlier;
+        }
+        sorted.push(current);
+        visited.append(&mut list);
+        list = visited;
+    }
+    Some(sorted)
+}
+
+/// Whether a filesystem mounted at `at` must be there before one mounted at `other_at` from `other_device`.
+pub(super) fn mounted_before(at: &str, other_at: &str, other_device: &str) -> bool {
+    let slashed = |path: &str| {
+        if path.ends_with('/') {
+            path.to_owned()
+        } else {
+            format!("{path}/")
+        }
+    };
+    let at = slashed(at);
+    slashed(other_at).starts_with(&at) || slashed(other_device).starts_with(&at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sort(mounts: &[(&str, &str)]) -> Option<Vec<String>> {
+        let sorted = toposort(mounts.to_vec(), |a, b| mounted_before(a.0, b.0, b.1))?;
+        Some(sorted.into_iter().map(|(at, _)| at.to_owned()).collect())
+    }
+
+    #[test]
+    fn parents_and_bind_sources_come_first() {
+        let sorted = sort(&[
+            ("/", "tmpfs"),
+            ("/a", "/nix/bound"),
+            ("/net", "host:/export"),
+            ("/nix", "/persist/nix"),
+            ("/persist", "/dev/vda1"),
+        ]);
+        assert_eq!(sorted.unwrap(), ["/", "/persist", "/nix", "/a", "/net"]);
+    }
+
+    #[test]
+    fn a_name_that_is_a_prefix_is_no_parent() {
+        assert_eq!(
+            sort(&[("/var-log", "x"), ("/var", "y")]).unwrap(),
+            ["/var-log", "/var"]
+        );
+    }
+
+    #[test]
+    fn a_circle_is_noticed() {
+        assert_eq!(sort(&[("/a", "/b"), ("/b", "/a")]), None);
+    }
+}

@@ -1,0 +1,358 @@
+//! Why a layout is not carried out on these disks.
+
+use super::facts::human_bytes;
+use crate::disko::DiskoError;
+use serde::{Deserialize, Serialize};
+
+/// A reason to touch nothing. [`Self::what`], [`Self::cause`] and [`Self::remedy`] are the three parts a person reads.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+#[error("{}", self.what())]
+pub enum Refusal {
+    /// No attached disk has this path.
+    UnknownDisk {
+        /// Disk's name in the layout.
+        disk: String,
+        /// The path it gives.
+        device: String,
+        /// Disks that could have been meant: path, model, size.
+        candidates: Vec<String>,
+    },
+    /// The path leads to several disks.
+    AmbiguousDisk {
+        /// Disk's name in the layout.
+        disk: String,
+        /// The path it gives.
+        device: String,
+        /// Kernel paths of the disks.
+        matches: Vec<String>,
+    },
+    /// The target is the disk the agent itself runs from.
+    RunningDisk {
+        /// Disk's name in the layout.
+        disk: String,
+        /// Kernel path.
+        device: String,
+    },
+    /// Two disks of the layout are the same disk.
+    SameDisk {
+        /// The two names in the layout.
+        disks: [String; 2],
+        /// Kernel path.
+        device: String,
+    },
+    /// The kernel refuses writes.
+    ReadOnly {
+        /// Disk's name in the layout.
+        disk: String,
+        /// Kernel path.
+        device: String,
+    },
+    /// Mounted, swapped on, or held.
+    InUse {
+        /// Disk's name in the layout.
+        disk: String,
+        /// Kernel path.
+        device: String,
+        /// By what.
+        by: Vec<String>,
+    },
+    /// `destroy = false` on a disk that is not blank.
+    KeepsContents {
+        /// Disk's name in the layout.
+        disk: String,
+        /// Kernel path.
+        device: String,
+        /// What is on it.
+        contents: Vec<String>,
+    },
+    /// A sector size nothing here was made for.
+    SectorSize {
+        /// Disk's name in the layout.
+        disk: String,
+        /// Logical sector size in bytes.
+        bytes: u32,
+    },
+    /// The partitions do not fit.
+    DiskTooSmall {
+        /// Disk's name in the layout.
+        disk: String,
+        /// Size of the disk in bytes.
+        size: u64,
+        /// What the partitions of fixed size need together, in bytes.
+        needed: u64,
+        /// The partition that found no room.
+        partition: String,
+    },
+    /// The start and end of a partition leave nothing, or overlap another.
+    NoRoom {
+        /// Path into the layout.
+        path: String,
+        /// First sector it would have.
+        first_lba: u64,
+        /// Last sector it would have.
+        last_lba: u64,
+    },
+    /// Another attached disk has a partition of the same name.
+    LabelTaken {
+        /// Path into the layout.
+        path: String,
+        /// GPT partition name.
+        label: String,
+        /// Kernel path of the other partition.
+        other: String,
+    },
+    /// Another attached disk has a pool of the same name.
+    PoolNameTaken {
+        /// Pool name.
+        pool: String,
+        /// Kernel path of its member.
+        other: String,
+    },
+    /// The system to install does not fit.
+    ClosureTooBig {
+        /// What backs `/nix/store`.
+        store: String,
+        /// Its size in bytes.
+        available: u64,
+        /// What the system needs there in bytes: NAR size, a tenth more, and 64 MiB.
+        needed: u64,
+    },
+    /// Nothing is mounted at `/`.
+    NoRoot,
+    /// `/nix/store` would be in memory.
+    StoreInMemory {
+        /// Mountpoint of the filesystem that would hold it.
+        mountpoint: String,
+    },
+    /// A dataset wants a passphrase typed.
+    KeyFromPrompt {
+        /// Dataset.
+        dataset: String,
+    },
+    /// The layout itself is wrong.
+    Layout {
+        /// Where.
+        path: String,
+        /// What is wrong.
+        what: String,
+        /// What to do.
+        remedy: String,
+    },
+}
+
+impl From<DiskoError> for Refusal {
+    fn from(error: DiskoError) -> Self {
+        Self::Layout {
+            path: error.path,
+            what: error.what,
+            remedy: error.remedy,
+        }
+    }
+}
+
+fn listed(items: &[String]) -> String {
+    if items.is_empty() {
+        "none".to_owned()
+    } else {
+        items.join("; ")
+    }
+}
+
+impl Refusal {
+    /// What happened.
+    #[must_use]
+    pub fn what(&self) -> String {
+        match self {
+            Self::UnknownDisk { disk, device, .. } => {
+                format!("disk “{disk}”: there is no {device} on this machine")
+            }
+            Self::AmbiguousDisk {
+                disk,
+                device,
+                matches,
+            } => {
+                format!(
+                    "disk “{disk}”: {device} names several disks: {}",
+                    listed(matches)
+                )
+            }
+            Self::RunningDisk { disk, device } => {
+                format!("disk “{disk}”: {device} is the disk this system runs from")
+            }
+            Self::SameDisk {
+                disks: [one, two],
+                device,
+            } => {
+                format!("disks “{one}” and “{two}” of the layout are the same disk, {device}")
+            }
+            Self::ReadOnly { disk, device } => format!("disk “{disk}”: {device} is read-only"),
+            Self::InUse { disk, device, by } => {
+                format!("disk “{disk}”: {device} is in use: {}", listed(by))
+            }
+            Self::KeepsContents {
+                disk,
+                device,
+                contents,
+            } => {
+                format!(
+                    "disk “{disk}” has destroy = false, and {device} is not blank: {}",
+                    listed(contents)
+                )
+            }
+            Self::SectorSize { disk, bytes } => {
+                format!("disk “{disk}” has logical sectors of {bytes} bytes")
+            }
+            Self::DiskTooSmall {
+                disk,
+                size,
+                needed,
+                partition,
+            } => format!(
+                "disk “{disk}” is too small: it has {}, its partitions need {}; “{partition}” found no room",
+                human_bytes(*size),
+                human_bytes(*needed)
+            ),
+            Self::NoRoom {
+                path,
+                first_lba,
+                last_lba,
+            } => {
+                format!(
+                    "{path} would go from sector {first_lba} to {last_lba}, which is not free space"
+                )
+            }
+            Self::LabelTaken { path, label, other } => {
+                format!(
+                    "{path} is to be called “{label}”, and {other} on another disk is called that too"
+                )
+            }
+            Self::PoolNameTaken { pool, other } => {
+                format!(
+                    "the pool is to be called “{pool}”, and {other} on another disk belongs to a pool called that"
+                )
+            }
+            Self::ClosureTooBig {
+                store,
+                available,
+                needed,
+            } => format!(
+                "the system does not fit: it needs {}, and {store}, which holds /nix/store, has {}",
+                human_bytes(*needed),
+                human_bytes(*available)
+            ),
+            Self::NoRoot => "the layout mounts nothing at /".to_owned(),
+            Self::StoreInMemory { mountpoint } => {
+                format!(
+                    "/nix/store would be kept in memory, by the filesystem mounted at {mountpoint}"
+                )
+            }
+            Self::KeyFromPrompt { dataset } => {
+                format!("dataset {dataset} asks for its passphrase at the keyboard")
+            }
+            Self::Layout { path, what, .. } => format!("{path}: {what}"),
+        }
+    }
+
+    /// The likely cause.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        match self {
+            Self::UnknownDisk { candidates, .. } => format!(
+                "the disk is not plugged in, not powered, or has another name here; disks that are here: {}",
+                listed(candidates)
+            ),
+            Self::AmbiguousDisk { .. } => {
+                "some USB adapters report the same serial number for every disk behind them".to_owned()
+            }
+            Self::RunningDisk { .. } => {
+                "the layout's device path belongs to the card or disk that was booted".to_owned()
+            }
+            Self::SameDisk { .. } => "both device paths lead to it".to_owned(),
+            Self::ReadOnly { .. } => {
+                "a write-protect switch, or a disk that locked itself when it wore out".to_owned()
+            }
+            Self::InUse { .. } => {
+                "an earlier installation left it mounted, or the running system uses it".to_owned()
+            }
+            Self::KeepsContents { .. } => {
+                "installing onto existing partitions is not supported; this disk would have to be blank".to_owned()
+            }
+            Self::SectorSize { .. } => "only 512 and 4096 are known to work".to_owned(),
+            Self::DiskTooSmall { .. } => "the layout was written for a larger disk".to_owned(),
+            Self::NoRoom { .. } => "its start or end overlaps another partition or lies outside the disk".to_owned(),
+            Self::LabelTaken { .. } => {
+                "the layout finds partitions by name, so the installed system could mount the wrong one".to_owned()
+            }
+            Self::PoolNameTaken { .. } => {
+                "pools are imported by name, so the installed system could import the wrong one".to_owned()
+            }
+            Self::ClosureTooBig { .. } => {
+                "the size counts the unpacked store paths, a tenth for metadata, and 64 MiB".to_owned()
+            }
+            Self::NoRoot => "no filesystem or dataset has mountpoint = \"/\"".to_owned(),
+            Self::StoreInMemory { .. } => {
+                "the longest mountpoint above /nix/store is a filesystem without a disk".to_owned()
+            }
+            Self::KeyFromPrompt { .. } => {
+                "it has encryption without keylocation, or keylocation = \"prompt\", and nobody sits at the machine"
+                    .to_owned()
+            }
+            Self::Layout { .. } => "disko does not accept or could not carry out this layout".to_owned(),
+        }
+    }
+
+    /// What to do.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::UnknownDisk { disk, .. } => {
+                format!(
+                    "plug the disk in, or set disko.devices.disk.{disk}.device to one of the paths above"
+                )
+            }
+            Self::AmbiguousDisk { disk, .. } => {
+                format!(
+                    "unplug the other disk, or set disko.devices.disk.{disk}.device to a by-path link"
+                )
+            }
+            Self::RunningDisk { disk, .. }
+            | Self::SameDisk {
+                disks: [_, disk], ..
+            } => {
+                format!("set disko.devices.disk.{disk}.device to the disk you mean to install on")
+            }
+            Self::ReadOnly { .. } => "release the write protection, or use another disk".to_owned(),
+            Self::InUse { .. } => {
+                "unmount, swapoff or export what is named, or restart the machine".to_owned()
+            }
+            Self::KeepsContents { disk, .. } => format!(
+                "back up what you need, and set disko.devices.disk.{disk}.destroy = true, or blank the disk yourself"
+            ),
+            Self::SectorSize { .. } => "use another disk, or another USB adapter".to_owned(),
+            Self::DiskTooSmall { .. } => {
+                "use a larger disk, or make the partitions smaller".to_owned()
+            }
+            Self::NoRoom { .. } => {
+                "remove start, end and alignment, and give sizes only".to_owned()
+            }
+            Self::LabelTaken { .. } => {
+                "unplug or wipe the other disk, or set another label".to_owned()
+            }
+            Self::PoolNameTaken { .. } => {
+                "unplug or wipe the other disk, or rename the pool".to_owned()
+            }
+            Self::ClosureTooBig { .. } => {
+                "make that partition larger, or install a smaller system".to_owned()
+            }
+            Self::NoRoot => "give one filesystem or dataset mountpoint = \"/\"".to_owned(),
+            Self::StoreInMemory { .. } => "mount a filesystem of a disk at /nix".to_owned(),
+            Self::KeyFromPrompt { .. } => concat!(
+                "set keylocation = \"file:///tmp/…\", send that file, ",
+                "and set keylocation=prompt in the pool's postCreateHook"
+            )
+            .to_owned(),
+            Self::Layout { remedy, .. } => remedy.clone(),
+        }
+    }
+}

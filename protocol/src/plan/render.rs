@@ -1,0 +1,160 @@
+//! The plan as a person reads it before confirming.
+
+use super::facts::{DiskFacts, human_bytes};
+use super::step::{Stage, Step};
+use super::{Plan, PlannedDisk};
+
+/// Width in characters no line exceeds, unless one word does.
+const WIDTH: usize = 100;
+
+/// Breaks `text` at blanks; lines after the first are indented by `hanging`.
+fn wrapped(out: &mut String, first: &str, hanging: usize, text: &str) {
+    let mut line = first.to_owned();
+    let mut empty = true;
+    for word in text.split_whitespace() {
+        let extra = usize::from(!empty);
+        if !empty && line.chars().count() + extra + word.chars().count() > WIDTH {
+            out.push_str(line.trim_end());
+            out.push('\n');
+            line = " ".repeat(hanging);
+            empty = true;
+        }
+        if !empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        empty = false;
+    }
+    out.push_str(line.trim_end());
+    out.push('\n');
+}
+
+fn identity(facts: &DiskFacts) -> String {
+    let mut parts = Vec::new();
+    parts.push(
+        facts
+            .model
+            .clone()
+            .unwrap_or_else(|| "no model name".to_owned()),
+    );
+    parts.push(facts.serial.as_ref().map_or_else(
+        || "no serial".to_owned(),
+        |serial| format!("serial {serial}"),
+    ));
+    parts.push(human_bytes(facts.size_bytes));
+    parts.extend(facts.bus.clone());
+    if facts.removable {
+        parts.push("removable".to_owned());
+    }
+    parts.join(", ")
+}
+
+fn heading(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Destroy => "Destroy",
+        Stage::Partition => "Partition",
+        Stage::Format => "Format",
+        Stage::Mount => "Mount",
+        Stage::Unmount => "Unmount",
+    }
+}
+
+fn disk(out: &mut String, disk: &PlannedDisk) {
+    let facts = &disk.facts;
+    wrapped(
+        out,
+        &format!("Disk “{}”  ", disk.name),
+        2,
+        &format!("{} (now {})", disk.device, facts.kernel_path),
+    );
+    wrapped(out, "  ", 4, &identity(facts));
+    if facts.contents.is_empty() && facts.fingerprint.is_blank() {
+        out.push_str("  It is blank.\n");
+        return;
+    }
+    out.push_str("  WILL BE LOST:\n");
+    for content in &facts.contents {
+        wrapped(out, "    - ", 6, content);
+    }
+    if facts.contents.is_empty() {
+        for partition in &facts.fingerprint.partitions {
+            let kind = partition.fstype.as_deref().unwrap_or("unknown contents");
+            let label = partition
+                .label
+                .as_ref()
+                .map(|label| format!(" “{label}”"))
+                .unwrap_or_default();
+            let size = human_bytes(partition.size_bytes);
+            wrapped(
+                out,
+                "    - ",
+                6,
+                &format!("{}: {kind}{label}, {size}", partition.path),
+            );
+        }
+        if let Some(fstype) = &facts.fingerprint.fstype {
+            wrapped(out, "    - ", 6, &format!("{fstype} on the whole disk"));
+        }
+        if facts.fingerprint.partitions.is_empty() && facts.fingerprint.fstype.is_none() {
+            out.push_str("    - a partition table without partitions\n");
+        }
+    }
+}
+
+impl Plan {
+    /// The plan in plain text, 100 columns wide, with everything a person confirms by its digest.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        for planned in &self.disks {
+            disk(&mut out, planned);
+            out.push('\n');
+        }
+        let mut stage = None;
+        for step in &self.steps {
+            // Waiting is neither a change nor a decision.
+            if matches!(step, Step::WaitForDevice { .. }) {
+                continue;
+            }
+            if stage != Some(step.phase()) {
+                stage = Some(step.phase());
+                out.push_str(heading(step.phase()));
+                out.push('\n');
+            }
+            if let Step::Hook {
+                owner,
+                when,
+                script,
+                ..
+            } = step
+            {
+                wrapped(
+                    &mut out,
+                    "  - ",
+                    4,
+                    &format!("Run the {} of {owner}, with bash:", when.option()),
+                );
+                // Verbatim, as it will run.
+                for line in script.trim_end().lines() {
+                    out.push_str("      | ");
+                    out.push_str(line.trim_end());
+                    out.push('\n');
+                }
+            } else {
+                wrapped(&mut out, "  - ", 4, &step.sentence());
+            }
+        }
+        if !self.warnings.is_empty() {
+            out.push_str("\nWarnings\n");
+            for warning in &self.warnings {
+                wrapped(&mut out, "  - ", 4, warning);
+            }
+        }
+        out.push_str(&format!(
+            "\nDigest {} ({})\n",
+            self.digest.short(),
+            self.digest
+        ));
+        out
+    }
+}
