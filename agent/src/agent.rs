@@ -1,0 +1,452 @@
+//! The agent itself: its state, the installation it owns, and its answers to requests.
+
+use crate::events::{EventLog, lock};
+use crate::identity::{self, Identity};
+use crate::inspect;
+use crate::install;
+use crate::journal::{Job, Journal, Past, Record, layout_hash};
+use crate::rules::{not_now, permit};
+use crate::run::Cancel;
+use cygnet_protocol::event::{EventKind, JobStatus, Phase, State};
+use cygnet_protocol::fault::{Fault, FaultCode};
+use cygnet_protocol::message::{ClosureSummary, InstallOptions, Reply, Request, Status};
+use cygnet_protocol::plan::Plan;
+use cygnet_protocol::store::{PathInfo, StorePath};
+use std::collections::{HashSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex};
+
+/// How many shown plans are remembered, to tell a changed disk from a digest out of thin air.
+const SHOWN: usize = 16;
+
+/// Where things are; the tests put them elsewhere.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// The installation's journal and nothing else.
+    pub state: PathBuf,
+    /// Where the target is mounted.
+    pub target: PathBuf,
+}
+
+/// The one agent of this machine.
+pub struct Agent {
+    /// Who this Pi is.
+    pub identity: Identity,
+    /// What happened.
+    pub log: EventLog,
+    /// Stops the running installation.
+    pub cancel: Cancel,
+    /// Where things are.
+    pub places: Places,
+    desk: Mutex<Desk>,
+    /// Signalled when a data channel has completed the closure, or the installation is aborted.
+    arrived: Condvar,
+}
+
+struct Desk {
+    state: State,
+    job: Option<Job>,
+    phase: Phase,
+    done: Option<Phase>,
+    journal: Option<Journal>,
+    valid: HashSet<StorePath>,
+    bytes: u64,
+    shown: VecDeque<Plan>,
+    channels: usize,
+}
+
+impl Agent {
+    /// Begins where the journal on the card ends.
+    pub fn new(identity: Identity, places: Places) -> Arc<Self> {
+        let mut desk = Desk {
+            state: State::Waiting,
+            job: None,
+            phase: Phase::Inspect,
+            done: None,
+            journal: None,
+            valid: HashSet::new(),
+            bytes: 0,
+            shown: VecDeque::new(),
+            channels: 0,
+        };
+        let log = EventLog::new();
+        match Journal::read(&places.state) {
+            Ok(Some(past)) => desk.remember(past),
+            Ok(None) => {}
+            Err(error) => log.emit(
+                None,
+                EventKind::Warning {
+                    text: format!("The journal of the last installation cannot be read: {error}; starting afresh."),
+                },
+            ),
+        }
+        Arc::new(Self {
+            identity,
+            log,
+            cancel: Cancel::default(),
+            places,
+            desk: Mutex::new(desk),
+            arrived: Condvar::new(),
+        })
+    }
+
+    /// Answers one request. `Follow` is the connection's own business: it only gets its permission here.
+    pub fn answer(self: &Arc<Self>, request: Request) -> Reply {
+        match self.consider(request) {
+            Ok(reply) => reply,
+            Err(fault) => Reply::Error(fault),
+        }
+    }
+
+    fn consider(self: &Arc<Self>, request: Request) -> Result<Reply, Fault> {
+        permit(&lock(&self.desk).state, &request)?;
+        match request {
+            Request::Status => Ok(Reply::Status(Box::new(self.status()))),
+            Request::Plan { disko, closure } => {
+                let plan = self.plan(&disko, closure.as_ref())?;
+                let mut desk = lock(&self.desk);
+                if desk.shown.len() == SHOWN {
+                    desk.shown.pop_front();
+                }
+                desk.shown.push_back(plan.clone());
+                Ok(Reply::Plan { plan: Box::new(plan) })
+            }
+            Request::Install { disko, digest, closure, options } => self.install(&disko, &digest, closure, options),
+            Request::QueryValid { paths } => {
+                let desk = lock(&self.desk);
+                let paths = paths.into_iter().filter(|path| desk.valid.contains(path)).collect();
+                Ok(Reply::Valid { paths })
+            }
+            Request::Follow { .. } => Ok(Reply::Accepted { resumed: false }),
+            Request::Abort => {
+                self.cancel.ask();
+                self.arrived.notify_all();
+                Ok(Reply::Accepted { resumed: false })
+            }
+            Request::Reboot => {
+                self.set_state(State::Rebooting);
+                install::handover::reboot_soon();
+                Ok(Reply::Accepted { resumed: false })
+            }
+        }
+    }
+
+    /// Compiles a layout against the disks as they are now.
+    fn plan(&self, disko: &serde_json::Value, closure: Option<&ClosureSummary>) -> Result<Plan, Fault> {
+        if let Some(closure) = closure {
+            self.check_closure(closure)?;
+        }
+        inspect::compile(disko, closure.map(|closure| closure.nar_size))
+    }
+
+    fn check_closure(&self, closure: &ClosureSummary) -> Result<(), Fault> {
+        if closure.system != self.identity.system {
+            return Err(Fault::new(
+                FaultCode::WrongArchitecture,
+                format!("{} is for {}, this Pi is {}.", closure.toplevel, closure.system, self.identity.system),
+                "The system was built for the machine that built it, not for the Pi.",
+                format!(
+                    "Set nixpkgs.hostPlatform = \"{}\" in this host's configuration and build it again.",
+                    self.identity.system
+                ),
+            ));
+        }
+        cygnet_protocol::store::parse_store_path(&closure.toplevel).map(drop).map_err(|error| {
+            Fault::new(
+                FaultCode::BadClosure,
+                format!("The system to install is no store path: {error}."),
+                "It was given by a link or a relative path.",
+                "Give the path that `nix build --print-out-paths` prints.",
+            )
+        })
+    }
+
+    fn install(
+        self: &Arc<Self>,
+        disko: &serde_json::Value,
+        digest: &str,
+        closure: ClosureSummary,
+        options: InstallOptions,
+    ) -> Result<Reply, Fault> {
+        self.check_closure(&closure)?;
+        let layout = layout_hash(disko);
+        {
+            let mut desk = lock(&self.desk);
+            let same =
+                desk.job.as_ref().filter(|job| job.layout == layout && digest_matches(&job.digest, digest)).cloned();
+            match (&desk.state, same) {
+                (State::Installing { .. } | State::Receiving, Some(job))
+                    if job.closure.toplevel == closure.toplevel =>
+                {
+                    return Ok(Reply::Accepted { resumed: true });
+                }
+                (State::Installing { .. } | State::Receiving, _) => {
+                    return Err(not_now(
+                        "another installation is running.",
+                        "Follow it with `cygnet logs HOST --follow`, or stop it with `cygnet abort HOST`.",
+                    ));
+                }
+                (_, Some(job)) if desk.resumable() => {
+                    let mut journal = Journal::reopen(&self.places.state).map_err(journal_fault)?;
+                    let record = Record::Continue { closure: closure.clone(), options: options.clone() };
+                    journal.append(&[record]).map_err(journal_fault)?;
+                    desk.journal = Some(journal);
+                    desk.job = Some(Job { closure, options, ..job });
+                    desk.done = desk.done.min(Some(Phase::Mount));
+                    self.begin(&mut desk, true)?;
+                    return Ok(Reply::Accepted { resumed: true });
+                }
+                _ => {}
+            }
+        }
+        // Compiling looks at the disks, which takes a moment; the desk must not be locked meanwhile.
+        let plan = self.plan(disko, Some(&closure))?;
+        let mut desk = lock(&self.desk);
+        if matches!(desk.state, State::Installing { .. } | State::Receiving | State::Rebooting) {
+            return Err(not_now(
+                "another installation began a moment ago.",
+                "Follow it with `cygnet logs HOST --follow`.",
+            ));
+        }
+        if !plan.digest.matches(digest) {
+            return Err(wrong_digest(digest, &plan, desk.shown.iter().find(|shown| shown.digest.matches(digest))));
+        }
+        let job = Job { digest: plan.digest.to_string(), layout, plan, closure, options };
+        desk.journal = Some(Journal::begin(&self.places.state, &job).map_err(journal_fault)?);
+        desk.job = Some(job);
+        desk.valid.clear();
+        desk.bytes = 0;
+        desk.done = None;
+        self.begin(&mut desk, false)?;
+        Ok(Reply::Accepted { resumed: false })
+    }
+
+    fn begin(self: &Arc<Self>, desk: &mut Desk, resumed: bool) -> Result<(), Fault> {
+        let Some(job) = desk.job.clone() else { return Ok(()) };
+        self.cancel.reset();
+        desk.phase = Phase::Inspect;
+        desk.state = State::Installing { phase: Phase::Inspect };
+        self.log.emit(None, EventKind::StateChanged { to: desk.state.clone() });
+        let agent = self.clone();
+        std::thread::Builder::new()
+            .name("install".into())
+            .spawn(move || install::run(&agent, &job, resumed))
+            .map(drop)
+            .map_err(|error| Fault::internal("The installation could not be started.", error))
+    }
+
+    /// What `status` tells.
+    pub fn status(&self) -> Status {
+        let host_keys = identity::host_keys(std::path::Path::new("/etc/ssh"));
+        let addresses = identity::addresses();
+        let desk = lock(&self.desk);
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            host_name: self.identity.host_name.clone(),
+            board: self.identity.board.clone(),
+            serial: self.identity.serial.clone(),
+            system: self.identity.system.clone(),
+            state: desk.state.clone(),
+            job: desk.job.as_ref().map(|job| JobStatus {
+                digest: job.digest.clone(),
+                layout: job.layout.clone(),
+                toplevel: job.closure.toplevel.clone(),
+                phase: desk.phase,
+                resumable: desk.resumable(),
+                paths_done: desk.valid.len() as u64,
+                bytes_done: desk.bytes,
+            }),
+            running_disk: inspect::running_disk(),
+            uptime_seconds: identity::uptime_seconds(),
+            memory_total: identity::memory_total(),
+            memory_available: identity::memory_available(),
+            agent_peak_memory: identity::peak_memory(),
+            host_keys,
+            addresses,
+        }
+    }
+
+    /// Changes the state and tells everyone.
+    pub fn set_state(&self, state: State) {
+        let mut desk = lock(&self.desk);
+        if let State::Installing { phase } | State::Failed { phase, .. } = &state {
+            desk.phase = *phase;
+        }
+        desk.state = state.clone();
+        drop(desk);
+        self.log.emit(None, EventKind::StateChanged { to: state });
+    }
+
+    /// Notes in the journal that a phase is done.
+    pub fn note_done(&self, phase: Phase) -> Result<(), Fault> {
+        let mut desk = lock(&self.desk);
+        desk.done = Some(phase);
+        desk.append(Record::Done { phase })
+    }
+
+    /// Notes in the journal that the installation failed.
+    pub fn note_failed(&self, phase: Phase, fault: &Fault) {
+        let noted = lock(&self.desk).append(Record::Failed { phase, fault: fault.clone() });
+        if let Err(error) = noted {
+            self.log.emit(Some(phase), EventKind::Warning { text: error.what });
+        }
+    }
+
+    /// Whether the target store has this path.
+    pub fn is_valid(&self, path: &StorePath) -> bool {
+        lock(&self.desk).valid.contains(path)
+    }
+
+    /// Notes paths that are whole and on the disk.
+    pub fn note_valid(&self, infos: Vec<PathInfo>) -> Result<(), Fault> {
+        let mut desk = lock(&self.desk);
+        let records: Vec<Record> = infos.iter().cloned().map(Record::Path).collect();
+        match &mut desk.journal {
+            Some(journal) => journal.append(&records).map_err(journal_fault)?,
+            None => return Err(not_now("no installation is running.", "Start one with `cygnet install HOST …`.")),
+        }
+        for info in infos {
+            if desk.valid.insert(info.path) {
+                desk.bytes += info.nar_size;
+            }
+        }
+        Ok(())
+    }
+
+    /// NAR bytes in the target store, `pending` more that are not synced yet, and those of the whole closure.
+    pub fn receive_progress(&self, pending: u64) -> (u64, u64) {
+        let desk = lock(&self.desk);
+        let total = desk.job.as_ref().map_or(0, |job| job.closure.nar_size);
+        ((desk.bytes + pending).min(total), total)
+    }
+
+    /// Takes part in receiving; refused unless the installation waits for store paths.
+    pub fn open_channel(&self) -> Result<(), Fault> {
+        let mut desk = lock(&self.desk);
+        if desk.state == State::Receiving && !self.cancel.asked() {
+            desk.channels += 1;
+            Ok(())
+        } else {
+            Err(not_now(
+                "no installation waits for store paths.",
+                "Start one with `cygnet install HOST …`, which sends them by itself.",
+            ))
+        }
+    }
+
+    /// The end of a data channel: whoever waits for the closure looks whether it is complete.
+    pub fn close_channel(&self) {
+        lock(&self.desk).channels -= 1;
+        self.arrived.notify_all();
+    }
+
+    /// Waits until `toplevel` is in the target store and no channel is open, or an abort is asked for.
+    ///
+    /// A path is only accepted after all it refers to, so with the toplevel the closure is complete.
+    pub fn wait_for_closure(&self, toplevel: &StorePath) -> Result<(), Fault> {
+        let mut desk = lock(&self.desk);
+        loop {
+            if self.cancel.asked() {
+                // A channel notices at its next path; one that hangs must not keep the abort from happening.
+                let patience = std::time::Duration::from_secs(20);
+                drop(self.arrived.wait_timeout_while(desk, patience, |desk| desk.channels > 0));
+                return Err(crate::run::aborted());
+            }
+            if desk.channels == 0 && desk.valid.contains(toplevel) {
+                return Ok(());
+            }
+            desk = self.arrived.wait(desk).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+    }
+
+    /// The installation that a crash or a power cut left unfinished, for the clean-up at the start.
+    pub fn unfinished(&self) -> Option<Job> {
+        let desk = lock(&self.desk);
+        matches!(desk.state, State::Interrupted { .. } | State::Failed { .. }).then(|| desk.job.clone()).flatten()
+    }
+}
+
+impl Desk {
+    fn remember(&mut self, past: Past) {
+        let Past { job, done, failed, valid, bytes } = past;
+        let next = Phase::ALL.iter().copied().find(|phase| Some(*phase) > done);
+        self.phase = next.unwrap_or(Phase::Handover);
+        self.state = match failed {
+            _ if done >= Some(Phase::Export) => State::Waiting,
+            Some((phase, fault)) => {
+                self.phase = phase;
+                State::Failed { phase, fault }
+            }
+            None => State::Interrupted { phase: self.phase },
+        };
+        self.job = Some(job);
+        self.done = done;
+        self.valid = valid;
+        self.bytes = bytes;
+    }
+
+    /// Without formatting, that is: the layout is there, and the new system is not finished.
+    fn resumable(&self) -> bool {
+        self.job.is_some()
+            && self.done >= Some(Phase::Format)
+            && matches!(self.state, State::Failed { .. } | State::Interrupted { .. })
+    }
+
+    fn append(&mut self, record: Record) -> Result<(), Fault> {
+        match &mut self.journal {
+            Some(journal) => journal.append(&[record]).map_err(journal_fault),
+            None => Ok(()),
+        }
+    }
+}
+
+fn digest_matches(whole: &str, given: &str) -> bool {
+    given.len() >= 12 && whole.starts_with(&given.to_ascii_lowercase())
+}
+
+fn journal_fault(error: std::io::Error) -> Fault {
+    Fault::new(
+        FaultCode::StepFailed,
+        format!("The journal on the card cannot be written: {error}."),
+        "The card is full, worn out, or mounted read-only.",
+        "Make room on the card, or flash another one.",
+    )
+}
+
+fn wrong_digest(given: &str, now: &Plan, shown: Option<&Plan>) -> Fault {
+    match shown {
+        Some(shown) => Fault::new(
+            FaultCode::DiskChanged,
+            format!(
+                "A disk is not what it was when the plan {} was shown: {}.",
+                shown.digest.short(),
+                inspect::difference(shown, now)
+            ),
+            "Something wrote to it, or another disk was plugged in, between the plan and the installation.",
+            "Look at the plan again and confirm the new one: `cygnet plan HOST …`.",
+        ),
+        None => Fault::new(
+            FaultCode::WrongDigest,
+            format!(
+                "The digest {given:?} belongs to no plan that this agent has shown; the plan for this layout is {}.",
+                now.digest.short()
+            ),
+            "It is from another Pi, another layout, or from before the agent was restarted, or it was mistyped (12 digits at least are needed).",
+            "Look at the plan and confirm that one: `cygnet plan HOST …`.",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_may_be_shortened_but_not_too_much() {
+        let whole = "0123456789abcdef0123456789abcdef";
+        assert!(digest_matches(whole, "0123456789ab"));
+        assert!(digest_matches(whole, "0123456789ABCDEF"));
+        assert!(!digest_matches(whole, "0123456789a"));
+        assert!(!digest_matches(whole, "1123456789ab"));
+    }
+}

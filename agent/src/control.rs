@@ -1,0 +1,164 @@
+//! One connection: a thread that reads, and for a control connection a second one that tells what happens.
+
+use crate::agent::Agent;
+use crate::events::lock;
+use crate::store::receive;
+use cygnet_protocol::fault::Fault;
+use cygnet_protocol::frame::{self, FrameError};
+use cygnet_protocol::handover::{Handover, Mode};
+use cygnet_protocol::message::{Hello, Reply, Request};
+use cygnet_protocol::stream::DataReply;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use std::fs::File;
+use std::io::{self, BufReader, IoSliceMut, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Serves whoever a bridge brings. The bridge ends when `stream` is dropped, so that is kept to the end.
+pub fn serve(agent: &Arc<Agent>, stream: UnixStream) {
+    let (handover, input, output) = match take_over(&stream) {
+        Ok(taken) => taken,
+        Err(error) => {
+            tracing::warn!("a connection came to nothing: {error}");
+            return;
+        }
+    };
+    tracing::info!("{:?} connection from {:?}", handover.mode, handover.peer);
+    match handover.mode {
+        Mode::Control => converse(agent, input, output),
+        Mode::Data => {
+            let mut output = output;
+            let reply = match agent.open_channel() {
+                Ok(()) => {
+                    let reply = receive::serve(agent, input, &agent.places.target);
+                    agent.close_channel();
+                    reply
+                }
+                Err(fault) => DataReply::Error(fault),
+            };
+            if let DataReply::Error(fault) = &reply {
+                tracing::warn!("data channel: {fault}");
+            }
+            // Who is gone does not want the answer.
+            let _ = frame::send(&mut output, &reply);
+        }
+    }
+    drop(stream);
+}
+
+/// Receives the hand-over line and the two descriptors.
+fn take_over(stream: &UnixStream) -> io::Result<(Handover, File, File)> {
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut line = [0; 1024];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let message = recvmsg(stream, &mut [IoSliceMut::new(&mut line)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+    let descriptors: Vec<OwnedFd> = ancillary
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    let line = line.get(..message.bytes).unwrap_or_default();
+    let handover = serde_json::from_slice(line.trim_ascii_end())?;
+    match <[OwnedFd; 2]>::try_from(descriptors) {
+        Ok([input, output]) => Ok((handover, File::from(input), File::from(output))),
+        Err(others) => Err(io::Error::other(format!("{} descriptors came instead of 2", others.len()))),
+    }
+}
+
+/// Where replies and events go, whole lines at a time; and whether the other end is gone.
+struct Line {
+    output: Mutex<File>,
+    closed: AtomicBool,
+}
+
+impl Line {
+    fn say(&self, reply: &Reply) -> Result<(), FrameError> {
+        frame::send(&mut *lock(&self.output), reply)
+    }
+}
+
+fn converse(agent: &Arc<Agent>, input: File, mut output: File) {
+    let mut input = BufReader::new(input);
+    let ours = Hello::ours("cygnetd");
+    if frame::send(&mut output, &ours).is_err() {
+        return;
+    }
+    let line = Arc::new(Line { output: Mutex::new(output), closed: AtomicBool::new(false) });
+    let greeting =
+        frame::receive::<Hello>(&mut input).map_err(|error| bad_hello(&error)).and_then(|hello| hello.agree(&ours));
+    if let Err(fault) = greeting {
+        let _ = line.say(&Reply::Error(fault));
+        return;
+    }
+    loop {
+        let request = match frame::read_line(&mut input) {
+            Ok(text) => Request::parse(&text),
+            Err(FrameError::Closed) => break,
+            Err(error) => {
+                tracing::info!("control connection: {error}");
+                let _ = line.say(&Reply::Error(bad_hello(&error)));
+                break;
+            }
+        };
+        let follow = match &request {
+            Ok(Request::Follow { from }) => Some(*from),
+            _ => None,
+        };
+        let reply = request.map_or_else(Reply::Error, |request| agent.answer(request));
+        let accepted = matches!(reply, Reply::Accepted { .. });
+        if line.say(&reply).is_err() {
+            break;
+        }
+        if let Some(from) = follow.filter(|_| accepted) {
+            // What is kept goes out before the next request is answered, so that its answer marks the end of it.
+            let Ok(next) = replay(agent, &line, from) else { break };
+            let (agent, line) = (agent.clone(), line.clone());
+            let told = std::thread::Builder::new().name("follow".into()).spawn(move || tell(&agent, &line, next));
+            if told.is_err() {
+                break;
+            }
+        }
+    }
+    line.closed.store(true, Ordering::Release);
+    agent.log.wake();
+}
+
+fn replay(agent: &Agent, line: &Line, from: u64) -> Result<u64, FrameError> {
+    let events = agent.log.since(from, Duration::ZERO);
+    let next = events.last().map_or(from, |event| event.seq + 1);
+    let mut text = Vec::new();
+    for event in events {
+        frame::send(&mut text, &Reply::Event(event))?;
+    }
+    let mut output = lock(&line.output);
+    output.write_all(&text)?;
+    Ok(next)
+}
+
+fn tell(agent: &Agent, line: &Line, mut next: u64) {
+    while !line.closed.load(Ordering::Acquire) {
+        for event in agent.log.since(next, Duration::from_secs(30)) {
+            next = event.seq + 1;
+            if line.say(&Reply::Event(event)).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn bad_hello(error: &FrameError) -> Fault {
+    Fault::new(
+        cygnet_protocol::fault::FaultCode::Garbage,
+        format!("The client cannot be understood: {error}."),
+        "It is not cygnet, or something on the way writes into the connection.",
+        "Use `cygnet` to talk to the agent.",
+    )
+}

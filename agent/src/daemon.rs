@@ -1,0 +1,120 @@
+//! How the agent lives: it listens on its socket, keeps systemd's watchdog content, and goes when told to.
+
+use crate::agent::{Agent, Places};
+use crate::{announce, control, identity::Identity, install};
+use sd_notify::NotifyState;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The most connections at once. Each costs two threads; nobody needs more, and only root can connect.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(socket: &Path, places: Places) -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .without_time()
+        .with_target(false)
+        .with_level(true)
+        .init();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!("starting the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(live(socket, places)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{}: {error}", socket.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn live(socket: &Path, places: Places) -> io::Result<()> {
+    let listener = listen(socket)?;
+    let agent = Agent::new(Identity::read(), places);
+    if let Some(job) = agent.unfinished() {
+        // A crash of the agent alone leaves the target mounted; the next plan or installation needs it free.
+        install::export::release(&agent, &job.plan);
+    }
+    announce::spawn(agent.clone());
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut watchdog = tokio::time::interval(watchdog_interval());
+    tell_systemd(&[NotifyState::Ready, NotifyState::Status("waiting for cygnet")]);
+    tracing::info!("cygnetd {} listens on {}", env!("CARGO_PKG_VERSION"), socket.display());
+    let connections = Arc::new(());
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted.and_then(|(stream, _)| stream.into_std()) {
+                Ok(stream) if Arc::strong_count(&connections) <= MAX_CONNECTIONS => {
+                    let (agent, token) = (agent.clone(), connections.clone());
+                    let serve = move || {
+                        if stream.set_nonblocking(false).is_ok() {
+                            control::serve(&agent, stream);
+                        }
+                        drop(token);
+                    };
+                    if let Err(error) = std::thread::Builder::new().name("connection".into()).spawn(serve) {
+                        tracing::warn!("no thread for a connection: {error}");
+                    }
+                }
+                Ok(_) => tracing::warn!("more than {MAX_CONNECTIONS} connections at once; one was refused"),
+                Err(error) => {
+                    tracing::warn!("accepting a connection: {error}");
+                    // Out of descriptors, most likely: accept would fail again at once.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            _ = watchdog.tick() => {
+                let state = agent.status().state;
+                tell_systemd(&[NotifyState::Watchdog, NotifyState::Status(state.name())]);
+            }
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    tell_systemd(&[NotifyState::Stopping]);
+    Ok(())
+}
+
+/// Root only, and never a socket that another agent listens on.
+fn listen(socket: &Path) -> io::Result<UnixListener> {
+    if let Some(directory) = socket.parent() {
+        std::fs::create_dir_all(directory)?;
+        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))?;
+    }
+    if std::os::unix::net::UnixStream::connect(socket).is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another cygnetd listens there already"));
+    }
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket)?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// A third of what the unit's WatchdogSec allows, 10 s without a watchdog.
+fn watchdog_interval() -> Duration {
+    std::env::var("WATCHDOG_USEC")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .map_or(Duration::from_secs(10), |micros: u64| Duration::from_micros((micros / 3).max(1000)))
+}
+
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!("notifying systemd: {error}");
+    }
+}

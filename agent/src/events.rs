@@ -1,0 +1,148 @@
+//! The one stream of events that the control channel, the journal and the announcement are rendered from.
+
+use cygnet_protocol::event::{Event, EventKind, Phase};
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How many events are kept for clients that come later. An installation makes a few hundred.
+const KEPT: usize = 4000;
+/// The longest line of a tool's output that is passed on, characters.
+const MAX_OUTPUT: usize = 1000;
+
+/// The events so far, and a way to wait for the next.
+pub struct EventLog {
+    inner: Mutex<Inner>,
+    grew: Condvar,
+    start: Instant,
+}
+
+struct Inner {
+    next: u64,
+    kept: VecDeque<Event>,
+}
+
+/// A mutex is only poisoned by a panic, and a panic aborts the agent.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl EventLog {
+    /// An empty log; its clock starts now.
+    pub fn new() -> Self {
+        Self {
+            inner: Mutex::new(Inner { next: 1, kept: VecDeque::new() }),
+            grew: Condvar::new(),
+            start: Instant::now(),
+        }
+    }
+
+    /// Adds an event, wakes those who wait, and writes it to the system's journal.
+    pub fn emit(&self, phase: Option<Phase>, mut kind: EventKind) {
+        if let EventKind::Output { line } = &mut kind
+            && line.len() > MAX_OUTPUT
+        {
+            *line = line.chars().take(MAX_OUTPUT).collect();
+        }
+        trace(phase, &kind);
+        let mut inner = lock(&self.inner);
+        let event = Event {
+            seq: inner.next,
+            millis: u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX),
+            phase,
+            kind,
+        };
+        inner.next += 1;
+        // Progress is only worth keeping until the next comes; otherwise it would push all else out.
+        if matches!(event.kind, EventKind::Progress { .. })
+            && inner
+                .kept
+                .back()
+                .is_some_and(|last| last.phase == event.phase && matches!(last.kind, EventKind::Progress { .. }))
+        {
+            inner.kept.pop_back();
+        }
+        if inner.kept.len() == KEPT {
+            inner.kept.pop_front();
+        }
+        inner.kept.push_back(event);
+        drop(inner);
+        self.grew.notify_all();
+    }
+
+    /// The kept events from number `from` on; waits for one, `patience` at most, if there is none yet.
+    pub fn since(&self, from: u64, patience: Duration) -> Vec<Event> {
+        let inner = lock(&self.inner);
+        let (inner, _) = self
+            .grew
+            .wait_timeout_while(inner, patience, |inner| inner.next <= from)
+            .unwrap_or_else(PoisonError::into_inner);
+        let skip = inner.kept.partition_point(|event| event.seq < from);
+        inner.kept.iter().skip(skip).cloned().collect()
+    }
+
+    /// Wakes all who wait, so that they look whether they still should.
+    pub fn wake(&self) {
+        self.grew.notify_all();
+    }
+}
+
+fn trace(phase: Option<Phase>, kind: &EventKind) {
+    let phase = phase.map_or("-", Phase::name);
+    match kind {
+        EventKind::PhaseStarted => tracing::info!("{phase}: started"),
+        EventKind::PhaseFinished { took } => tracing::info!("{phase}: finished in {took} ms"),
+        EventKind::Skipped { why } => tracing::info!("{phase}: skipped: {why}"),
+        EventKind::Task { text } => tracing::info!("{phase}: {text}"),
+        EventKind::Output { line } => tracing::info!("{phase}: | {line}"),
+        EventKind::Progress { .. } | EventKind::Unknown => {}
+        EventKind::Warning { text } => tracing::warn!("{phase}: {text}"),
+        EventKind::Failed { fault } => tracing::error!("{phase}: {fault}"),
+        EventKind::StateChanged { to } => tracing::info!("state: {}", to.name()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress(done: u64) -> EventKind {
+        EventKind::Progress { done, total: 10, unit: "paths".into() }
+    }
+
+    #[test]
+    fn only_the_last_progress_is_kept() {
+        let log = EventLog::new();
+        log.emit(None, EventKind::PhaseStarted);
+        for done in 0..10 {
+            log.emit(None, progress(done));
+        }
+        let events = log.since(0, Duration::ZERO);
+        assert_eq!(events.iter().map(|e| e.seq).collect::<Vec<_>>(), [1, 11]);
+        assert_eq!(log.since(2, Duration::ZERO).len(), 1);
+        assert_eq!(log.since(12, Duration::ZERO).len(), 0);
+    }
+
+    #[test]
+    fn the_log_is_bounded() {
+        let log = EventLog::new();
+        for _ in 0..KEPT + 10 {
+            log.emit(None, EventKind::Output { line: "x".repeat(5000) });
+        }
+        let events = log.since(0, Duration::ZERO);
+        assert_eq!(events.len(), KEPT);
+        assert_eq!(events[0].seq, 11);
+        assert!(matches!(&events[0].kind, EventKind::Output { line } if line.len() == MAX_OUTPUT));
+    }
+
+    #[test]
+    fn who_waits_is_woken() {
+        let log = std::sync::Arc::new(EventLog::new());
+        let waiter = std::thread::spawn({
+            let log = log.clone();
+            move || log.since(1, Duration::from_secs(60)).len()
+        });
+        log.emit(None, EventKind::PhaseStarted);
+        assert_eq!(waiter.join().unwrap(), 1);
+    }
+}

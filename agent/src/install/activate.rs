@@ -1,0 +1,226 @@
+//! Runs the new system's own programs inside the target: its activation script, and then its boot-loader installer.
+//!
+//! What `nixos-install` does here (nixos-enter.sh, nixos-install.sh), but no exit code is overlooked: a failed activation
+//! or boot loader ends the installation, and the Pi never reboots into it.
+
+use super::{Installation, Outcome, step_fault};
+use crate::enter::{Outcome as Ended, Task};
+use crate::run::{Cancel, RunError, command};
+use cygnet_protocol::event::{EventKind, Phase};
+use cygnet_protocol::fault::{Fault, FaultCode};
+use cygnet_protocol::frame;
+use rustix::process::Pid;
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+/// How many lines of a failed script go into the error.
+const TAIL: usize = 12;
+
+/// The process inside the target's namespaces.
+pub struct Inside {
+    child: Child,
+    tasks: Option<ChildStdin>,
+    outcomes: BufReader<ChildStdout>,
+    lines: Receiver<String>,
+}
+
+impl Inside {
+    /// Makes the namespaces: what is mounted in them is gone with them, and so is every process left behind.
+    fn new(target: &Path) -> Result<Self, Fault> {
+        let ourselves = std::env::current_exe().map_err(|e| Fault::internal("cygnetd cannot find itself.", e))?;
+        let mut unshare = command("unshare");
+        unshare
+            .args(["--mount", "--uts", "--pid", "--fork", "--kill-child=KILL", "--propagation", "private", "--"])
+            .arg(ourselves)
+            .arg("enter")
+            .arg(target)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        let start = |source| step_fault(RunError::Start { program: "unshare".into(), source }, "Entering the target");
+        let mut child = unshare.spawn().map_err(start)?;
+        let (Some(tasks), Some(outcomes), Some(errors)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(start(io::Error::other("no pipes")));
+        };
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            let mut errors = BufReader::new(errors);
+            let mut line = Vec::new();
+            while matches!((&mut errors).take(4096).read_until(b'\n', &mut line), Ok(1..)) {
+                if sender.send(String::from_utf8_lossy(&line).trim_end().to_owned()).is_err() {
+                    return;
+                }
+                line.clear();
+            }
+        });
+        let mut inside = Self { child, tasks: Some(tasks), outcomes: BufReader::new(outcomes), lines };
+        match frame::receive::<Ended>(&mut inside.outcomes) {
+            Ok(Ended::Ready) => Ok(inside),
+            Ok(other) => Err(Fault::internal("The target could not be entered.", format!("{other:?}"))),
+            Err(error) => {
+                let said: Vec<String> = inside.lines.iter().take(TAIL).collect();
+                Err(Fault::internal("The target could not be entered.", format!("{error}: {}", said.join(" | "))))
+            }
+        }
+    }
+
+    /// Runs one program inside; its output goes to the log, the last lines of it come back.
+    fn run(&mut self, installation: &Installation<'_>, phase: Phase, task: &Task) -> Result<(Ended, String), Fault> {
+        let cancel: &Cancel = &installation.agent.cancel;
+        let broken = |e: &dyn std::fmt::Display| Fault::internal("The process inside the target is gone.", e);
+        let tasks = self.tasks.as_mut().ok_or_else(|| broken(&"it was told to end"))?;
+        frame::send(tasks, task).map_err(|e| broken(&e))?;
+        cancel.note(i32::try_from(self.child.id()).ok().and_then(Pid::from_raw));
+        let mut tail = VecDeque::new();
+        let outcomes = &mut self.outcomes;
+        let lines = &self.lines;
+        let outcome = std::thread::scope(|scope| {
+            let outcome = scope.spawn(|| frame::receive::<Ended>(outcomes));
+            let mut relay = |line: String| {
+                if line.is_empty() {
+                    return;
+                }
+                if tail.len() == TAIL {
+                    tail.pop_front();
+                }
+                tail.push_back(line.clone());
+                installation.agent.log.emit(Some(phase), EventKind::Output { line });
+            };
+            loop {
+                match lines.recv_timeout(Duration::from_millis(100)) {
+                    Ok(line) => relay(line),
+                    Err(RecvTimeoutError::Timeout) if outcome.is_finished() => break,
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
+            }
+            outcome.join()
+        });
+        cancel.note(None);
+        if cancel.asked() {
+            return Err(crate::run::aborted());
+        }
+        match outcome {
+            Ok(Ok(ended)) => Ok((ended, Vec::from(tail).join(" | "))),
+            Ok(Err(error)) => Err(broken(&error)),
+            Err(_) => Err(broken(&"its reader stopped")),
+        }
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        // With the end of its tasks it ends by itself; whatever it left running is killed with its namespace.
+        self.tasks = None;
+        let _ = self.child.wait();
+    }
+}
+
+/// The environment that nixos-enter gives, plus what the phase needs.
+fn environment(toplevel: &str, more: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let mut environment = BTreeMap::from([
+        ("PATH".to_owned(), format!("{toplevel}/sw/bin:{toplevel}/sw/sbin")),
+        ("HOME".to_owned(), "/root".to_owned()),
+        ("LC_ALL".to_owned(), "C".to_owned()),
+        ("LOCALE_ARCHIVE".to_owned(), format!("{toplevel}/sw/lib/locale/locale-archive")),
+        ("IN_NIXOS_ENTER".to_owned(), "1".to_owned()),
+    ]);
+    environment.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+    environment
+}
+
+/// Runs `activate`, then systemd-tmpfiles as nixos-enter does.
+pub fn activate(installation: &mut Installation<'_>) -> Result<Outcome, Fault> {
+    let toplevel = installation.job.closure.toplevel.clone();
+    let target = installation.agent.places.target.clone();
+    check_toplevel(&target, &toplevel, &installation.agent.identity.system)?;
+    let mut inside = Inside::new(&target)?;
+    installation.task(format!("Running {toplevel}/activate"));
+    let task = Task { argv: vec![format!("{toplevel}/activate")], environment: environment(&toplevel, &[]) };
+    let (ended, tail) = inside.run(installation, Phase::Activate, &task)?;
+    succeeded(&ended).map_err(|how| {
+        Fault::new(
+            FaultCode::ActivationFailed,
+            format!("The activation script of the new system {how}."),
+            if tail.is_empty() { "It printed nothing.".into() } else { format!("It said: {tail}") },
+            "Correct that part of the configuration, build again and run `cygnet install` again; nothing is formatted anew. The Pi has not been rebooted.",
+        )
+    })?;
+    let tmpfiles = format!("{toplevel}/sw/bin/systemd-tmpfiles");
+    if target.join(tmpfiles.trim_start_matches('/')).symlink_metadata().is_ok() {
+        let argv = [&tmpfiles, "--create", "--remove", "-E"].map(|word: &str| word.to_owned()).to_vec();
+        let task = Task { argv, environment: environment(&toplevel, &[]) };
+        // It complains of every rule that needs a running system; nixos-enter drops its exit code too.
+        if let Err(how) = succeeded(&inside.run(installation, Phase::Activate, &task)?.0) {
+            installation.warn(format!("systemd-tmpfiles in the new system {how}; it runs again at the first boot."));
+        }
+    }
+    installation.inside = Some(inside);
+    Ok(Outcome::Done)
+}
+
+/// Runs `switch-to-configuration boot`, which installs the boot loader.
+pub fn install_boot_loader(installation: &mut Installation<'_>) -> Result<Outcome, Fault> {
+    let toplevel = installation.job.closure.toplevel.clone();
+    let Some(mut inside) = installation.inside.take() else {
+        return Err(Fault::internal("The boot loader has no target to be installed in.", "activation did not run"));
+    };
+    installation.task(format!("Running {toplevel}/bin/switch-to-configuration boot"));
+    let task = Task {
+        argv: vec![format!("{toplevel}/bin/switch-to-configuration"), "boot".into()],
+        environment: environment(&toplevel, &[("NIXOS_INSTALL_BOOTLOADER", "1")]),
+    };
+    let (ended, tail) = inside.run(installation, Phase::Bootloader, &task)?;
+    succeeded(&ended).map_err(|how| {
+        Fault::new(
+            FaultCode::BootloaderFailed,
+            format!("The boot-loader installer of the new system {how}."),
+            if tail.is_empty() { "It printed nothing.".into() } else { format!("It said: {tail}") },
+            "Correct the boot-loader part of the configuration (is /boot large enough, is the right loader enabled?), build again and run `cygnet install` again. The Pi has not been rebooted.",
+        )
+    })?;
+    Ok(Outcome::Done)
+}
+
+fn succeeded(ended: &Ended) -> Result<(), String> {
+    match ended {
+        Ended::Exited(0) => Ok(()),
+        Ended::Exited(code) => Err(format!("ended with exit code {code}")),
+        Ended::Killed(signal) => Err(format!("was ended by signal {signal}")),
+        Ended::Broken(error) => Err(format!("could not be run ({error})")),
+        Ended::Ready => Err("answered out of turn".into()),
+    }
+}
+
+/// The client checked this too; but what arrived is what counts.
+fn check_toplevel(target: &Path, toplevel: &str, system: &str) -> Result<(), Fault> {
+    let inside = target.join(toplevel.trim_start_matches('/'));
+    let found = std::fs::read_to_string(inside.join("system")).unwrap_or_default();
+    if found.trim() != system {
+        return Err(Fault::new(
+            FaultCode::WrongArchitecture,
+            format!("{toplevel} is for {:?}, this Pi is {system}.", found.trim()),
+            "The system was built for another machine.",
+            format!("Set nixpkgs.hostPlatform = \"{system}\" and build it again."),
+        ));
+    }
+    for part in ["activate", "init", "bin/switch-to-configuration"] {
+        if inside.join(part).symlink_metadata().is_err() {
+            return Err(Fault::new(
+                FaultCode::BadClosure,
+                format!("{toplevel} has no {part}."),
+                "It is a store path, but not the toplevel of a NixOS system.",
+                "Build config.system.build.toplevel of the host.",
+            ));
+        }
+    }
+    Ok(())
+}

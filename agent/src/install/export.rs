@@ -1,0 +1,175 @@
+//! Lets go of the disks: swap off, unmounted, pools exported; then imports each pool once more, read-only, as proof that
+//! the new system will be able to.
+
+use super::{Installation, Outcome};
+use crate::agent::Agent;
+use crate::run::{RunError, capture};
+use cygnet_protocol::event::{EventKind, Phase};
+use cygnet_protocol::fault::{Fault, FaultCode};
+use cygnet_protocol::plan::{Action, Plan, Step};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// udev and others open a device for moments after a change. How often, and how long apart, we try again.
+const ATTEMPTS: u32 = 6;
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// The export phase.
+pub fn export(installation: &Installation<'_>) -> Result<Outcome, Fault> {
+    let target = &installation.agent.places.target;
+    fs::File::open(target)
+        .and_then(|root| Ok(rustix::fs::syncfs(root)?))
+        .map_err(|e| installation.io_fault("syncing the target to the disk", &e))?;
+    for step in installation.job.plan.unmount() {
+        let sentence = step.sentence();
+        installation.task(&sentence);
+        for action in step.actions() {
+            if let Action::Run { argv, allow_failure } = action {
+                insist(installation, &argv, &sentence, allow_failure)?;
+            }
+        }
+    }
+    for pool in pools(&installation.job.plan) {
+        prove(installation, &pool)?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn insist(installation: &Installation<'_>, argv: &[String], sentence: &str, allow_failure: bool) -> Result<(), Fault> {
+    let target = &installation.agent.places.target;
+    for attempt in 1.. {
+        match installation.runner(Phase::Export).run(argv) {
+            Ok(()) => break,
+            Err(RunError::Failed { .. }) if allow_failure => break,
+            Err(RunError::Failed { tail, .. }) if attempt < ATTEMPTS && tail.contains("busy") => {
+                let holders = holders(target);
+                let by = if holders.is_empty() { "nobody to be seen".into() } else { holders.join(", ") };
+                installation.warn(format!("{sentence}: busy, held by {by}; trying again"));
+                std::thread::sleep(PAUSE);
+            }
+            Err(error) => {
+                let holders = holders(target);
+                let mut fault = error.fault(FaultCode::ExportFailed, &format!("“{sentence}”"));
+                if !holders.is_empty() {
+                    fault.cause = format!("{} It is held by {}.", fault.cause, holders.join(", "));
+                }
+                fault.remedy = format!(
+                    "End those programs and run `cygnet install` again; the Pi has not been rebooted. {}",
+                    fault.remedy
+                );
+                return Err(fault);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Imports without -f: that works only if the export was clean, whatever the host id.
+fn prove(installation: &Installation<'_>, pool: &str) -> Result<(), Fault> {
+    installation.task(format!("Import the pool {pool} once more, read-only, as proof"));
+    let target = installation.agent.places.target.to_string_lossy().into_owned();
+    let import = ["zpool", "import", "-N", "-o", "readonly=on", "-o", "cachefile=none", "-R", &target, pool];
+    let runner = installation.runner(Phase::Export);
+    let proof = |error: RunError| {
+        let mut fault = error.fault(FaultCode::ExportFailed, &format!("Importing the exported pool {pool}"));
+        fault.remedy =
+            format!("The new system would not find its pool; the Pi has not been rebooted. {}", fault.remedy);
+        fault
+    };
+    runner.run(&import.map(String::from)).map_err(proof)?;
+    runner.run(&["zpool", "export", pool].map(String::from)).map_err(proof)
+}
+
+fn pools(plan: &Plan) -> Vec<String> {
+    plan.unmount()
+        .into_iter()
+        .filter_map(|step| match step {
+            Step::ExportPool { pool } => Some(pool),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Frees the disks as far as possible after a failure, an abort or a crash; complains of nothing but a pool that stays.
+pub fn release(agent: &Agent, plan: &Plan) {
+    let target = agent.places.target.to_string_lossy().into_owned();
+    // Mounts that hooks or an interrupted activation made are not in the plan.
+    let _ = capture(&["umount", "-R", &target]);
+    for step in plan.unmount() {
+        for action in step.actions() {
+            if let Action::Run { argv, .. } = action {
+                let _ = capture(&argv.iter().map(String::as_str).collect::<Vec<_>>());
+            }
+        }
+    }
+    let imported = capture(&["zpool", "list", "-H", "-o", "name"]).unwrap_or_default();
+    for pool in pools(plan).iter().filter(|pool| imported.lines().any(|line| line == pool.as_str())) {
+        let holders = holders(&agent.places.target);
+        agent.log.emit(
+            None,
+            EventKind::Warning {
+                text: format!("The pool {pool} could not be exported; held by: {}.", holders.join(", ")),
+            },
+        );
+    }
+}
+
+/// Which processes use something below `target`, as `name (pid)`: by a working directory, a root, an open file, or a
+/// mount in a namespace of their own.
+fn holders(target: &Path) -> Vec<String> {
+    let target = target.to_string_lossy();
+    let mut found = Vec::new();
+    let own = std::process::id();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()).filter(|pid| *pid != own)
+        else {
+            continue;
+        };
+        let process = entry.path();
+        let links = ["cwd", "root", "exe"].into_iter().map(|name| process.join(name));
+        let files = fs::read_dir(process.join("fd")).into_iter().flatten().flatten().map(|fd| fd.path());
+        let holds = links
+            .chain(files)
+            .filter_map(|link| fs::read_link(link).ok())
+            .any(|to| below(&to.to_string_lossy(), &target));
+        let mounts = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
+        if holds || mounted_below(&mounts, &target) {
+            let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
+            found.push(format!("{} ({pid})", name.trim()));
+        }
+    }
+    // Every process of our own mount namespace sees the same mounts; that says nothing.
+    found.truncate(12);
+    found
+}
+
+fn below(path: &str, target: &str) -> bool {
+    path.strip_prefix(target).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether a mountinfo table (proc_pid_mountinfo(5)) has a mount below `target` that our own table does not have.
+fn mounted_below(table: &str, target: &str) -> bool {
+    let ours = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    points(table).any(|point| below(point, target) && !points(&ours).any(|other| other == point))
+}
+
+fn points(table: &str) -> impl Iterator<Item = &str> {
+    table.lines().filter_map(|line| line.split(' ').nth(4))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_stands_in_the_target_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new("sleep").arg("60").current_dir(directory.path()).spawn().unwrap();
+        let found = holders(directory.path());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found, [format!("sleep ({})", child.id())]);
+        assert!(below("/mnt/nix", "/mnt") && below("/mnt", "/mnt") && !below("/mnt2", "/mnt"));
+    }
+}

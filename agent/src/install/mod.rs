@@ -1,0 +1,177 @@
+//! The installation: one phase after the other, each with its own file, none skipped in silence.
+//!
+//! [`steps`] carries out the plan (destroy, partition, format, mount), [`crate::store::receive`] fills the store,
+//! [`register`] tells the target's Nix, [`activate`] runs the new system's own scripts inside the target, [`verify`] sees
+//! that it will boot, [`export`] lets go of the disks and proves it, [`handover`] reboots.
+
+pub mod activate;
+pub mod export;
+pub mod handover;
+pub mod register;
+pub mod steps;
+pub mod verify;
+
+use crate::agent::Agent;
+use crate::journal::Job;
+use crate::run::{RunError, Runner};
+use cygnet_protocol::event::{EventKind, Phase, State};
+use cygnet_protocol::fault::{Fault, FaultCode};
+use cygnet_protocol::plan::Stage;
+use cygnet_protocol::store::{StorePath, parse_store_path};
+use std::time::Instant;
+
+/// What a phase came to.
+pub enum Outcome {
+    /// It did its work.
+    Done,
+    /// It had none.
+    Skipped(String),
+}
+
+/// Runs the phases to the end or to the first failure; always leaves the disks free.
+pub fn run(agent: &Agent, job: &Job, resumed: bool) {
+    let mut installation = Installation { agent, job, resumed, inside: None };
+    for phase in Phase::ALL.iter().copied() {
+        if let Err(fault) = installation.enter_phase(phase) {
+            agent.log.emit(Some(phase), EventKind::Failed { fault: fault.clone() });
+            agent.note_failed(phase, &fault);
+            installation.inside = None;
+            agent.cancel.reset();
+            export::release(agent, &job.plan);
+            agent.set_state(State::Failed { phase, fault });
+            return;
+        }
+    }
+}
+
+/// One run through the phases.
+pub struct Installation<'a> {
+    /// The agent whose installation it is.
+    pub agent: &'a Agent,
+    /// What is installed where.
+    pub job: &'a Job,
+    /// The layout is there already; only mount it.
+    pub resumed: bool,
+    /// The process inside the target's namespaces, from activation until the boot loader is done.
+    pub inside: Option<activate::Inside>,
+}
+
+impl Installation<'_> {
+    fn enter_phase(&mut self, phase: Phase) -> Result<(), Fault> {
+        if self.agent.cancel.asked() {
+            return Err(crate::run::aborted());
+        }
+        let begin = Instant::now();
+        self.agent.set_state(State::Installing { phase });
+        self.agent.log.emit(Some(phase), EventKind::PhaseStarted);
+        if let Outcome::Skipped(why) = self.perform(phase)? {
+            self.agent.log.emit(Some(phase), EventKind::Skipped { why });
+        }
+        self.agent.note_done(phase)?;
+        let took = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.agent.log.emit(Some(phase), EventKind::PhaseFinished { took });
+        Ok(())
+    }
+
+    fn perform(&mut self, phase: Phase) -> Result<Outcome, Fault> {
+        match phase {
+            Phase::Inspect | Phase::Plan | Phase::Confirmed if self.resumed => {
+                Ok(Outcome::Skipped("the layout is there already, from the interrupted installation".into()))
+            }
+            // Done before the installation was accepted, and what it is accepted for; shown here for the record.
+            Phase::Inspect => Ok(self.task(format!("{} target disk(s) looked at", self.job.plan.disks.len()))),
+            Phase::Plan => Ok(self.task(format!("{} steps", self.job.plan.steps.len()))),
+            Phase::Confirmed => Ok(self.task(format!("the digest is {}", self.job.plan.digest))),
+
+            Phase::Destroy | Phase::Partition | Phase::Format if self.resumed => {
+                Ok(Outcome::Skipped("the layout is kept".into()))
+            }
+            Phase::Destroy => self.stage(phase, Stage::Destroy),
+            Phase::Partition => self.stage(phase, Stage::Partition),
+            Phase::Format => self.stage(phase, Stage::Format),
+            Phase::Mount if self.resumed => {
+                export::release(self.agent, &self.job.plan);
+                steps::carry_out(self, phase, &self.job.plan.remount())?;
+                Ok(Outcome::Done)
+            }
+            Phase::Mount => self.stage(phase, Stage::Mount),
+
+            Phase::Receive => self.receive(),
+            Phase::Register => register::register(self),
+            Phase::Activate => activate::activate(self),
+            Phase::Bootloader => activate::install_boot_loader(self),
+            Phase::Firmware => verify::firmware(self),
+            Phase::Verify => verify::boot_files(self),
+            Phase::Export => export::export(self),
+            Phase::Handover => handover::hand_over(self),
+        }
+    }
+
+    fn stage(&mut self, phase: Phase, stage: Stage) -> Result<Outcome, Fault> {
+        let steps: Vec<_> = self.job.plan.steps.iter().filter(|step| step.phase() == stage).cloned().collect();
+        if steps.is_empty() {
+            return Ok(Outcome::Skipped("the plan has no such steps".into()));
+        }
+        steps::carry_out(self, phase, &steps)?;
+        Ok(Outcome::Done)
+    }
+
+    fn receive(&mut self) -> Result<Outcome, Fault> {
+        let store = self.agent.places.target.join("nix/store");
+        std::fs::create_dir_all(&store).map_err(|e| self.io_fault(&format!("creating {}", store.display()), &e))?;
+        let toplevel = self.toplevel()?;
+        self.agent.set_state(State::Receiving);
+        self.agent.wait_for_closure(&toplevel)?;
+        self.agent.set_state(State::Installing { phase: Phase::Receive });
+        Ok(Outcome::Done)
+    }
+
+    /// The store path of the system being installed.
+    pub fn toplevel(&self) -> Result<StorePath, Fault> {
+        let text = &self.job.closure.toplevel;
+        parse_store_path(text).map_err(|e| {
+            Fault::new(
+                FaultCode::BadClosure,
+                format!("The system to install is no store path: {e}."),
+                "The client sent something else.",
+                "Give the path that `nix build --print-out-paths` prints.",
+            )
+        })
+    }
+
+    /// Says what is being done.
+    pub fn task(&self, text: impl Into<String>) -> Outcome {
+        let phase = self.phase();
+        self.agent.log.emit(phase, EventKind::Task { text: text.into() });
+        Outcome::Done
+    }
+
+    /// Warns.
+    pub fn warn(&self, text: impl Into<String>) {
+        self.agent.log.emit(self.phase(), EventKind::Warning { text: text.into() });
+    }
+
+    fn phase(&self) -> Option<Phase> {
+        self.agent.status().job.map(|job| job.phase)
+    }
+
+    /// Runs tools for a phase.
+    pub fn runner(&self, phase: Phase) -> Runner<'_> {
+        Runner { log: &self.agent.log, phase: Some(phase), cancel: &self.agent.cancel }
+    }
+
+    /// A failure of the file system while `doing` something.
+    pub fn io_fault(&self, doing: &str, error: &std::io::Error) -> Fault {
+        Fault::new(
+            FaultCode::StepFailed,
+            format!("It failed while {doing}: {error}."),
+            "The target disk is full, faulty, or not mounted as the plan says.",
+            "Look at the agent's log: `cygnet logs HOST`.",
+        )
+    }
+}
+
+/// A tool's failure as the failure of a step.
+pub fn step_fault(error: RunError, doing: &str) -> Fault {
+    error.fault(FaultCode::StepFailed, doing)
+}

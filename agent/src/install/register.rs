@@ -1,0 +1,145 @@
+//! Enters the received paths into the target's Nix database, and makes the system profile point at the new system.
+
+use super::{Installation, Outcome};
+use crate::journal::Journal;
+use crate::run::command;
+use cygnet_protocol::event::Phase;
+use cygnet_protocol::fault::{Fault, FaultCode};
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+/// Feeds `nix-store --load-db`, which knows the schema, with a record a path, in the order they came.
+pub fn register(installation: &Installation<'_>) -> Result<Outcome, Fault> {
+    let agent = installation.agent;
+    let target = &agent.places.target;
+    let (mut reader, mut writer) = io::pipe().map_err(|e| installation.io_fault("making a pipe", &e))?;
+    let mut nix = command("nix-store");
+    nix.args(["--load-db", "--store"]).arg(format!("local?root={}", target.display()));
+    let state = agent.places.state.clone();
+    let written =
+        std::thread::spawn(move || Journal::paths(&state, |info| writer.write_all(info.registration().as_bytes())));
+    installation
+        .runner(Phase::Register)
+        .drive(nix, Some(&mut reader))
+        .map_err(|error| error.fault(FaultCode::StepFailed, "Registering the store paths"))?;
+    drop(reader);
+    match written.join() {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Err(installation.io_fault("reading the journal", &error)),
+        Err(_) => {
+            return Err(Fault::internal("Registering the store paths failed.", "the reader of the journal stopped"));
+        }
+    }
+    profile(target, &installation.job.closure.toplevel)
+        .map_err(|e| installation.io_fault("linking the system profile", &e))?;
+    skeleton(target).map_err(|e| installation.io_fault("preparing the target's root", &e))?;
+    if installation.job.options.keep_host_key {
+        let kept = host_keys(Path::new("/etc/ssh"), &target.join("etc/ssh"))
+            .map_err(|e| installation.io_fault("copying the ssh host keys", &e))?;
+        installation.task(format!("{kept} ssh host key file(s) of the card given to the new system"));
+    }
+    Ok(Outcome::Done)
+}
+
+/// `system` → `system-N-link` → toplevel, as `nix-env --set` leaves it (nix-env(1), profiles).
+fn profile(target: &Path, toplevel: &str) -> io::Result<()> {
+    let profiles = target.join("nix/var/nix/profiles");
+    fs::create_dir_all(&profiles)?;
+    let number = (1_u32..)
+        .find(|n| match fs::read_link(profiles.join(format!("system-{n}-link"))) {
+            Ok(link) => link == Path::new(toplevel),
+            Err(_) => true,
+        })
+        .unwrap_or(1);
+    let link = format!("system-{number}-link");
+    replace_link(toplevel, &profiles.join(&link))?;
+    replace_link(&link, &profiles.join("system"))
+}
+
+fn replace_link(to: &str, at: &Path) -> io::Result<()> {
+    let mut fresh = at.as_os_str().to_owned();
+    fresh.push(".new");
+    match fs::remove_file(&fresh) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    symlink(to, &fresh)?;
+    fs::rename(&fresh, at)
+}
+
+/// What `nixos-install` leaves in a new root (nixos-install.sh): the marker, mtab, a /tmp for all.
+fn skeleton(target: &Path) -> io::Result<()> {
+    let etc = target.join("etc");
+    fs::create_dir_all(&etc)?;
+    fs::set_permissions(&etc, fs::Permissions::from_mode(0o755))?;
+    fs::OpenOptions::new().create(true).append(true).open(etc.join("NIXOS"))?;
+    replace_link("/proc/mounts", &etc.join("mtab"))?;
+    let tmp = target.join("tmp");
+    fs::create_dir_all(&tmp)?;
+    fs::set_permissions(&tmp, fs::Permissions::from_mode(0o1777))
+}
+
+/// Copies sshd's host keys, so that the key the user has pinned stays right; returns how many files.
+fn host_keys(from: &Path, to: &Path) -> io::Result<usize> {
+    let mut kept = 0;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let text = name.to_string_lossy();
+        if !text.starts_with("ssh_host_") || !(text.ends_with("_key") || text.ends_with("_key.pub")) {
+            continue;
+        }
+        fs::create_dir_all(to)?;
+        let copy = to.join(&name);
+        let secret = text.ends_with("_key");
+        let mut file = fs::OpenOptions::new();
+        std::os::unix::fs::OpenOptionsExt::mode(&mut file, if secret { 0o600 } else { 0o644 });
+        match fs::remove_file(&copy) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut file = file.create_new(true).write(true).open(&copy)?;
+        file.write_all(&fs::read(entry.path())?)?;
+        file.sync_all()?;
+        kept += 1;
+    }
+    Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "/nix/store/0c5b8vw40dy178xlpddw65q9gf1h2186-a";
+    const B: &str = "/nix/store/1c5b8vw40dy178xlpddw65q9gf1h2186-b";
+
+    #[test]
+    fn a_second_system_gets_the_next_generation() {
+        let root = tempfile::tempdir().unwrap();
+        let link = |name: &str| fs::read_link(root.path().join("nix/var/nix/profiles").join(name)).unwrap();
+        profile(root.path(), A).unwrap();
+        profile(root.path(), A).unwrap();
+        assert_eq!((link("system"), link("system-1-link")), ("system-1-link".into(), A.into()));
+        profile(root.path(), B).unwrap();
+        assert_eq!((link("system"), link("system-2-link")), ("system-2-link".into(), B.into()));
+    }
+
+    #[test]
+    fn host_keys_are_copied_with_their_modes_and_nothing_else_is() {
+        let root = tempfile::tempdir().unwrap();
+        let (from, to) = (root.path().join("from"), root.path().join("to"));
+        fs::create_dir(&from).unwrap();
+        for name in ["ssh_host_ed25519_key", "ssh_host_ed25519_key.pub", "sshd_config"] {
+            fs::write(from.join(name), name).unwrap();
+        }
+        assert_eq!(host_keys(&from, &to).unwrap(), 2);
+        assert_eq!(host_keys(&from, &to).unwrap(), 2);
+        let mode = |name: &str| fs::metadata(to.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("ssh_host_ed25519_key"), mode("ssh_host_ed25519_key.pub")), (0o600, 0o644));
+        assert!(!to.join("sshd_config").exists());
+        skeleton(root.path()).unwrap();
+        assert!(root.path().join("etc/NIXOS").exists());
+    }
+}

@@ -1,0 +1,219 @@
+//! Will it boot? The board's firmware must find its files, and the boot loader every file it refers to, in full.
+
+use super::{Installation, Outcome};
+use cygnet_protocol::fault::{Fault, FaultCode};
+use cygnet_protocol::plan::Step;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The firmware phase: a Raspberry Pi's firmware reads `config.txt` from a FAT partition (raspberrypi/documentation,
+/// boot flow); before the Pi 5 it also needs `start*.elf` there.
+pub fn firmware(installation: &Installation<'_>) -> Result<Outcome, Fault> {
+    let identity = &installation.agent.identity;
+    if !identity.is_raspberry_pi() {
+        return Ok(Outcome::Skipped(format!(
+            "this board ({}) is no Raspberry Pi; its firmware is not on the disk",
+            identity.board
+        )));
+    }
+    let fat: Vec<PathBuf> =
+        mounts(installation).into_iter().filter(|(_, fstype)| fstype == "vfat").map(|(target, _)| target).collect();
+    let names = |directory: &PathBuf| -> Vec<String> {
+        fs::read_dir(directory)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().to_lowercase())
+            .collect()
+    };
+    let missing: Vec<Vec<&str>> =
+        fat.iter().map(|directory| firmware_missing(&identity.board, &names(directory))).collect();
+    if missing.iter().any(Vec::is_empty) {
+        return Ok(installation.task("The firmware partition has what the board needs"));
+    }
+    let lacks =
+        missing.iter().min_by_key(|list| list.len()).map_or("a FAT partition".to_owned(), |list| list.join(" and "));
+    Err(Fault::new(
+        FaultCode::NotBootable,
+        format!("The {} would not boot from this disk: {lacks} is missing on its FAT partition.", identity.board),
+        "The configuration does not fill the firmware partition; plain nixpkgs never does (nixpkgs#108048).",
+        "Let the configuration install the firmware (nixos-raspberrypi does by itself; in nixos-hardware set hardware.raspberry-pi.firmware.enable), build again and run `cygnet install` again. The Pi has not been rebooted.",
+    ))
+}
+
+/// What a FAT partition with these files (lower case) lacks for this board.
+fn firmware_missing(board: &str, files: &[String]) -> Vec<&'static str> {
+    let has = |wanted: &dyn Fn(&str) -> bool| files.iter().any(|name| wanted(name));
+    let mut missing = Vec::new();
+    if !has(&|name| name == "config.txt") {
+        missing.push("config.txt");
+    }
+    let in_rom = board.contains("Pi 5") || board.contains("Pi 500") || board.contains("Module 5");
+    if !in_rom && !has(&|name| name.starts_with("start") && name.ends_with(".elf")) {
+        missing.push("start*.elf");
+    }
+    missing
+}
+
+/// The verify phase.
+pub fn boot_files(installation: &Installation<'_>) -> Result<Outcome, Fault> {
+    let toplevel = &installation.job.closure.toplevel;
+    for (directory, _) in mounts(installation) {
+        let configuration = directory.join("extlinux/extlinux.conf");
+        let Ok(text) = fs::read_to_string(&configuration) else { continue };
+        let entry = default_entry(&text).map_err(|why| not_bootable(&configuration, &why))?;
+        if !entry.append.split_whitespace().any(|word| word == format!("init={toplevel}/init")) {
+            return Err(not_bootable(&configuration, &format!("its default entry does not start {toplevel}")));
+        }
+        for (name, original) in [(Some(&entry.kernel), "kernel"), (entry.initrd.as_ref(), "initrd")] {
+            let Some(name) = name else { continue };
+            let copy = resolve(&configuration, name, &directory);
+            let original = installation.agent.places.target.join(toplevel.trim_start_matches('/')).join(original);
+            same_size(&copy, &original, &installation.agent.places.target)
+                .map_err(|why| not_bootable(&configuration, &why))?;
+        }
+        return Ok(installation.task(format!("{} starts {toplevel}, its files are complete", configuration.display())));
+    }
+    // Other loaders are checked by their presence; their formats follow with their boards.
+    for (directory, _) in mounts(installation) {
+        for sign in ["loader/entries", "config.txt", "grub/grub.cfg", "EFI/BOOT/BOOTAA64.EFI"] {
+            if directory.join(sign).exists() {
+                return Ok(installation.task(format!("{} is there", directory.join(sign).display())));
+            }
+        }
+    }
+    Err(not_bootable(
+        &installation.agent.places.target,
+        "no boot loader's configuration is on any of its file systems (extlinux/extlinux.conf, loader/entries, config.txt)",
+    ))
+}
+
+fn not_bootable(what: &Path, why: &str) -> Fault {
+    Fault::new(
+        FaultCode::NotBootable,
+        format!("The disk would not boot: {}: {why}.", what.display()),
+        "The boot-loader installer reported success, but did not write what is needed; a full /boot is the usual reason.",
+        "Make /boot larger or keep fewer generations, build again and run `cygnet install` again. The Pi has not been rebooted.",
+    )
+}
+
+#[derive(Debug, PartialEq, Default)]
+struct Entry {
+    kernel: String,
+    initrd: Option<String>,
+    append: String,
+}
+
+/// The entry that U-Boot starts: the one named by DEFAULT, else the first (U-Boot doc/README.pxe).
+fn default_entry(text: &str) -> Result<Entry, String> {
+    let mut default = None;
+    let mut entries: Vec<(String, Entry)> = Vec::new();
+    for line in text.lines().map(str::trim) {
+        let (key, value) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let value = value.trim().to_owned();
+        match (key.to_ascii_uppercase().as_str(), entries.last_mut()) {
+            ("DEFAULT", _) => default = Some(value),
+            ("LABEL", _) => entries.push((value, Entry::default())),
+            ("LINUX" | "KERNEL", Some((_, entry))) => entry.kernel = value,
+            ("INITRD", Some((_, entry))) => entry.initrd = Some(value),
+            ("APPEND", Some((_, entry))) => entry.append = value,
+            _ => {}
+        }
+    }
+    let wanted = default.as_deref().or(entries.first().map(|(label, _)| label.as_str())).map(str::to_owned);
+    let entry = entries.into_iter().find(|(label, _)| Some(label) == wanted.as_ref()).map(|(_, entry)| entry);
+    match entry {
+        Some(entry) if !entry.kernel.is_empty() => Ok(entry),
+        Some(_) => Err("its default entry has no kernel".into()),
+        None => Err("it has no default entry".into()),
+    }
+}
+
+/// Paths in extlinux.conf are relative to it, absolute ones to the partition.
+fn resolve(configuration: &Path, name: &str, partition: &Path) -> PathBuf {
+    match name.strip_prefix('/') {
+        Some(absolute) => partition.join(absolute),
+        None => configuration.parent().unwrap_or(partition).join(name),
+    }
+}
+
+/// `original` is a chain of links inside the target, absolute ones meaning the target's root.
+fn same_size(copy: &Path, original: &Path, target: &Path) -> Result<(), String> {
+    let mut original = original.to_owned();
+    for _ in 0..40 {
+        match fs::read_link(&original) {
+            Ok(to) => {
+                original = match to.strip_prefix("/") {
+                    Ok(absolute) => target.join(absolute),
+                    Err(_) => original.parent().unwrap_or(target).join(to),
+                };
+            }
+            Err(_) => break,
+        }
+    }
+    let size = |path: &Path| fs::metadata(path).map(|meta| meta.len()).map_err(|e| format!("{}: {e}", path.display()));
+    let (copy_size, original_size) = (size(copy)?, size(&original)?);
+    if copy_size == original_size && copy_size > 0 {
+        Ok(())
+    } else {
+        Err(format!("{} has {copy_size} bytes instead of {original_size}", copy.display()))
+    }
+}
+
+/// Where the plan mounted what, and as which type.
+fn mounts(installation: &Installation<'_>) -> Vec<(PathBuf, String)> {
+    installation
+        .job
+        .plan
+        .steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Mount { target, fstype, .. } => Some((PathBuf::from(target), fstype.clone())),
+            _ => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONF: &str = "DEFAULT nixos-default\nTIMEOUT 50\nLABEL nixos-1\n  LINUX ../nixos/old\nLABEL nixos-default\n  MENU LABEL x\n  LINUX ../nixos/a-Image\n  INITRD ../nixos/a-initrd\n  APPEND init=/nix/store/x/init quiet\n";
+
+    #[test]
+    fn the_default_entry_is_the_one_that_starts() {
+        let entry = default_entry(CONF).unwrap();
+        assert_eq!(entry.kernel, "../nixos/a-Image");
+        assert_eq!(entry.initrd.as_deref(), Some("../nixos/a-initrd"));
+        assert!(default_entry("").is_err());
+        assert!(default_entry("DEFAULT gone\nLABEL here\n LINUX x\n").is_err());
+        assert!(default_entry("LABEL here\n INITRD x\n").is_err());
+        assert_eq!(default_entry("label here\n kernel /x\n").unwrap().kernel, "/x");
+    }
+
+    #[test]
+    fn a_cut_copy_is_noticed_through_links_into_the_store() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        fs::create_dir_all(at("nix/store")).unwrap();
+        fs::write(at("nix/store/Image"), "kernel").unwrap();
+        std::os::unix::fs::symlink("/nix/store/Image", at("kernel")).unwrap();
+        fs::write(at("whole"), "kernel").unwrap();
+        fs::write(at("cut"), "kern").unwrap();
+        assert_eq!(same_size(&at("whole"), &at("kernel"), root.path()), Ok(()));
+        assert!(same_size(&at("cut"), &at("kernel"), root.path()).unwrap_err().contains("4 bytes instead of 6"));
+        assert!(same_size(&at("none"), &at("kernel"), root.path()).is_err());
+        let conf = at("boot/extlinux/extlinux.conf");
+        assert_eq!(resolve(&conf, "../nixos/a", &at("boot")), at("boot/extlinux/../nixos/a"));
+        assert_eq!(resolve(&conf, "/nixos/a", &at("boot")), at("boot/nixos/a"));
+    }
+
+    #[test]
+    fn each_board_needs_its_own_firmware_files() {
+        let files = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        assert!(firmware_missing("Raspberry Pi 4 Model B Rev 1.5", &files(&["config.txt", "start4.elf"])).is_empty());
+        assert!(firmware_missing("Raspberry Pi 5 Model B", &files(&["config.txt"])).is_empty());
+        assert_eq!(firmware_missing("Raspberry Pi 4 Model B", &files(&["config.txt"])), ["start*.elf"]);
+        assert_eq!(firmware_missing("Raspberry Pi 3 Model B", &[]), ["config.txt", "start*.elf"]);
+    }
+}

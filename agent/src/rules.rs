@@ -1,0 +1,71 @@
+//! What is legal in which state: one exhaustive match, so that a new request or state cannot be forgotten.
+
+use cygnet_protocol::event::State;
+use cygnet_protocol::fault::{Fault, FaultCode};
+use cygnet_protocol::message::Request;
+
+/// Whether `request` may be carried out now; if not, why and what to do.
+pub fn permit(state: &State, request: &Request) -> Result<(), Fault> {
+    use State::{Failed, Installed, Installing, Interrupted, Rebooting, Receiving, Waiting};
+    match (request, state) {
+        (Request::Status | Request::Follow { .. }, _) => Ok(()),
+
+        (Request::Plan { .. } | Request::Reboot, Installing { .. } | Receiving) => Err(not_now(
+            "An installation is running.",
+            "Follow it with `cygnet logs HOST --follow`, or stop it with `cygnet abort HOST`.",
+        )),
+        (Request::Plan { .. } | Request::Reboot, Waiting | Failed { .. } | Interrupted { .. } | Installed) => Ok(()),
+
+        // Whether it attaches to the running installation, goes on with an old one or begins is the agent's to see.
+        (
+            Request::Install { .. },
+            Waiting | Failed { .. } | Interrupted { .. } | Installed | Installing { .. } | Receiving,
+        ) => Ok(()),
+
+        (Request::QueryValid { .. }, Receiving) => Ok(()),
+        (Request::QueryValid { .. }, Installing { .. }) => Err(not_now(
+            "The installation is not receiving store paths at the moment.",
+            "Follow it with `cygnet logs HOST --follow`; it asks for them after it has mounted the target.",
+        )),
+        (Request::QueryValid { .. }, Waiting | Failed { .. } | Interrupted { .. } | Installed) => Err(not_now(
+            "No target is mounted, so there is no store to put paths into.",
+            "Start or go on with an installation: `cygnet install HOST …`.",
+        )),
+
+        (Request::Abort, Installing { .. } | Receiving) => Ok(()),
+        (Request::Abort, Waiting | Failed { .. } | Interrupted { .. } | Installed) => {
+            Err(not_now("No installation is running.", "There is nothing to abort."))
+        }
+
+        (_, Rebooting) => Err(not_now(
+            "The Pi is rebooting.",
+            "Wait for the new system, or for the agent to come back: `cygnet discover`.",
+        )),
+    }
+}
+
+/// The refusal of a request that is fine, but not now.
+pub fn not_now(why: &str, remedy: &str) -> Fault {
+    Fault::new(FaultCode::NotNow, format!("Not now: {why}"), "The agent does one thing at a time.", remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cygnet_protocol::event::Phase;
+
+    #[test]
+    fn an_installation_is_not_disturbed() {
+        let running = State::Installing { phase: Phase::Format };
+        let plan = Request::Plan { disko: serde_json::json!({}), closure: None };
+        for request in [&plan, &Request::Reboot] {
+            assert_eq!(permit(&running, request).unwrap_err().code, FaultCode::NotNow);
+            assert_eq!(permit(&State::Receiving, request).unwrap_err().code, FaultCode::NotNow);
+            assert!(permit(&State::Waiting, request).is_ok());
+        }
+        assert!(permit(&running, &Request::Abort).is_ok());
+        assert!(permit(&State::Waiting, &Request::Abort).is_err());
+        assert!(permit(&State::Rebooting, &Request::Status).is_ok());
+        assert!(permit(&State::Rebooting, &plan).is_err());
+    }
+}

@@ -1,0 +1,260 @@
+//! One store path, from a NAR to its place: unpacked into a sibling, hashed on the way, compared, made canonical,
+//! renamed. Until the rename nothing of it has its final name; after it, all of it is right.
+
+use cygnet_protocol::fault::{Fault, FaultCode};
+use cygnet_protocol::store::PathInfo;
+use nix_archive::nar::{CaseHack, restore_reader};
+use rustix::fs::{AtFlags, CWD, Mode, Timespec, Timestamps, chmodat, utimensat};
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Unpacks the NAR that `reader` gives (exactly `info.nar_size` bytes of it) into `store` and returns the path.
+///
+/// A failure leaves nothing behind. The data is not yet synced to the disk; that is the caller's, once for many.
+pub fn import(info: &PathInfo, reader: &mut dyn Read, store: &Path) -> Result<PathBuf, Fault> {
+    let name = info.path.to_basename();
+    let destination = store.join(&name);
+    let sibling = store.join(format!(".cygnet-{name}"));
+    remove(&sibling).map_err(|e| disk_fault(&name, &e))?;
+    let result = unpack(info, reader, &sibling).and_then(|()| {
+        // Left by a run that the power cut before its journal knew of it.
+        remove(&destination).and_then(|()| fs::rename(&sibling, &destination)).map_err(|e| disk_fault(&name, &e))
+    });
+    if result.is_err() {
+        let _ = remove(&sibling);
+    }
+    result.map(|()| destination)
+}
+
+fn unpack(info: &PathInfo, reader: &mut dyn Read, sibling: &Path) -> Result<(), Fault> {
+    let name = info.path.to_basename();
+    let mut hashing = Hashing { inner: reader.take(info.nar_size), hash: Sha256::new(), failed: None, ended: false };
+    let restored = restore_reader(&mut BufReader::with_capacity(64 * 1024, &mut hashing), sibling, CaseHack::Disabled);
+    if let Some(error) = hashing.failed.take() {
+        return Err(cut_off(&error));
+    }
+    match restored {
+        Ok(()) => {}
+        Err(_) if hashing.ended => return Err(cut_off(&io::ErrorKind::UnexpectedEof.into())),
+        Err(nix_archive::nar::Error::Io(error)) => return Err(disk_fault(&name, &error)),
+        Err(error) => {
+            return Err(Fault::new(
+                FaultCode::Garbage,
+                format!("The archive of {name} is malformed: {error}."),
+                "It was damaged on the way, or the sender is defective.",
+                "Run the same command again; nothing of this path was kept.",
+            ));
+        }
+    }
+    if hashing.inner.limit() > 0 {
+        return Err(mismatch(&name, format!("it is {} bytes shorter than it should be", hashing.inner.limit())));
+    }
+    if hashing.hash.finalize().as_slice() != info.nar_hash.digest_as_bytes() {
+        return Err(mismatch(&name, format!("its SHA-256 is not {}", info.nar_hash.to_sri_string())));
+    }
+    canonicalise(sibling).map_err(|e| disk_fault(&name, &e))
+}
+
+/// The form in which every store object is (libstore/posix-fs-canonicalise.cc): root's, 0444 or 0555, time 1.
+fn canonicalise(path: &Path) -> io::Result<()> {
+    let meta = fs::symlink_metadata(path)?;
+    if meta.is_dir() {
+        for entry in fs::read_dir(path)? {
+            canonicalise(&entry?.path())?;
+        }
+    }
+    if !meta.is_symlink() {
+        let executable = meta.is_dir() || meta.permissions().mode() & 0o100 != 0;
+        let mode = if executable { 0o555 } else { 0o444 };
+        if meta.mode() & 0o7777 != mode {
+            chmodat(CWD, path, Mode::from_raw_mode(mode), AtFlags::empty())?;
+        }
+    }
+    let one = Timespec { tv_sec: 1, tv_nsec: 0 };
+    let times = Timestamps { last_access: one, last_modification: one };
+    utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(())
+}
+
+/// Removes a tree whose directories may be read-only; that nothing is there is fine.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+        Ok(meta) if !meta.is_dir() => fs::remove_file(path),
+        // Only without root's privileges do the read-only directories have to be opened up first.
+        Ok(_) => fs::remove_dir_all(path).or_else(|_| {
+            open_up(path)?;
+            fs::remove_dir_all(path)
+        }),
+    }
+}
+
+fn open_up(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_up(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Hashes what passes, and remembers a failure or an early end of the source, which the unpacker would take for a
+/// failure of the disk or a malformed archive.
+struct Hashing<R> {
+    inner: R,
+    hash: Sha256,
+    failed: Option<io::Error>,
+    ended: bool,
+}
+
+impl<R: Read> Read for Hashing<io::Take<R>> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.inner.read(buffer) {
+            Ok(count) => {
+                self.ended |= count == 0 && !buffer.is_empty() && self.inner.limit() > 0;
+                self.hash.update(&buffer[..count]);
+                Ok(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            Err(error) => {
+                let copy = io::Error::new(error.kind(), error.to_string());
+                self.failed = Some(error);
+                Err(copy)
+            }
+        }
+    }
+}
+
+fn mismatch(name: &str, how: String) -> Fault {
+    Fault::new(
+        FaultCode::HashMismatch,
+        format!("The archive of {name} is not what the closure says: {how}."),
+        "The store path was changed on the host after Nix registered it, or the bytes were damaged on the way.",
+        format!(
+            "Check the host's store with `nix-store --verify-path /nix/store/{name}`; then run the same command again."
+        ),
+    )
+}
+
+/// The stream of store paths broke.
+pub fn cut_off(error: &io::Error) -> Fault {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        Fault::new(
+            FaultCode::ConnectionLost,
+            "The stream of store paths ended in the middle.",
+            "The connection to the host was cut, or the command on the host was stopped.",
+            "Run the same command again; it goes on with the first path that is missing.",
+        )
+    } else {
+        Fault::new(
+            FaultCode::Garbage,
+            format!("The stream of store paths cannot be read: {error}."),
+            "The bytes were damaged on the way, or the sender is defective.",
+            "Run the same command again; it goes on with the first path that is missing.",
+        )
+    }
+}
+
+fn disk_fault(name: &str, error: &io::Error) -> Fault {
+    if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+        Fault::new(
+            FaultCode::DiskFull,
+            format!("The target file system is full; {name} did not fit."),
+            "The disk, or a quota or reservation of the layout, is smaller than the closure needs.",
+            "Use a larger disk, make other partitions smaller, or take something out of the closure. Paths that fitted are kept.",
+        )
+    } else {
+        Fault::new(
+            FaultCode::StepFailed,
+            format!("Writing {name} to the target store failed: {error}."),
+            "The target disk, its cable or its power supply may be faulty.",
+            "Look for I/O errors in the kernel's log with `cygnet logs HOST` and `dmesg`.",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cygnet_protocol::store::{HashAlgorithm, NixHash, parse_store_path};
+    use nix_archive::nar::encode_path;
+    use std::os::unix::fs::symlink;
+
+    const PATH: &str = "/nix/store/0c5b8vw40dy178xlpddw65q9gf1h2186-sample";
+
+    fn sample() -> (tempfile::TempDir, Vec<u8>, PathInfo) {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = directory.path().join("tree");
+        fs::create_dir_all(tree.join("bin/empty")).unwrap();
+        fs::write(tree.join("bin/run"), "#!/bin/sh\n").unwrap();
+        fs::set_permissions(tree.join("bin/run"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(tree.join("zero"), "").unwrap();
+        symlink("/nowhere", tree.join("dangling")).unwrap();
+        let mut nar = Vec::new();
+        encode_path(&mut nar, &tree, CaseHack::Disabled).unwrap();
+        let info = PathInfo {
+            path: parse_store_path(PATH).unwrap(),
+            nar_hash: NixHash::from_algorithm_and_digest(HashAlgorithm::Sha256, &Sha256::digest(&nar)).unwrap(),
+            nar_size: nar.len() as u64,
+            references: vec![],
+            deriver: None,
+            signatures: vec![],
+            ca: None,
+        };
+        fs::create_dir(directory.path().join("store")).unwrap();
+        (directory, nar, info)
+    }
+
+    fn left_over(directory: &tempfile::TempDir) -> usize {
+        fs::read_dir(directory.path().join("store")).unwrap().count()
+    }
+
+    #[test]
+    fn what_was_packed_is_unpacked_and_canonical() {
+        let (directory, nar, info) = sample();
+        let store = directory.path().join("store");
+        // A left-over of an earlier run with the final name is replaced.
+        fs::create_dir(store.join(info.path.to_basename())).unwrap();
+        let mut stream = [nar.clone(), b"next".to_vec()].concat();
+        let mut reader = &stream[..];
+        let path = import(&info, &mut reader, &store).unwrap();
+        assert_eq!(reader, b"next", "exactly the NAR is consumed");
+        let mut again = Vec::new();
+        encode_path(&mut again, &path, CaseHack::Disabled).unwrap();
+        assert!(again == nar);
+        for (name, mode) in [("", 0o555), ("bin/run", 0o555), ("zero", 0o444), ("bin/empty", 0o555)] {
+            let meta = fs::metadata(path.join(name)).unwrap();
+            assert_eq!((meta.mode() & 0o7777, meta.mtime()), (mode, 1), "{name}");
+        }
+        stream.clear();
+        remove(&path).unwrap();
+        assert_eq!(left_over(&directory), 0);
+    }
+
+    #[test]
+    fn every_damage_is_noticed_and_leaves_nothing() {
+        let (directory, nar, info) = sample();
+        let store = directory.path().join("store");
+        for position in 0..nar.len() {
+            let mut damaged = nar.clone();
+            damaged[position] ^= 0x10;
+            assert!(import(&info, &mut &damaged[..], &store).is_err(), "byte {position}");
+            assert_eq!(left_over(&directory), 0, "byte {position}");
+        }
+        for length in 0..nar.len() {
+            let fault = import(&info, &mut &nar[..length], &store).unwrap_err();
+            assert_eq!(fault.code, FaultCode::ConnectionLost, "length {length}: {fault}");
+        }
+        let mut lying = info.clone();
+        lying.nar_size += 8;
+        let longer = [nar.clone(), vec![0; 8]].concat();
+        assert!(import(&lying, &mut &longer[..], &store).is_err());
+        assert_eq!(left_over(&directory), 0);
+    }
+}

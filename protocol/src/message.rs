@@ -1,0 +1,270 @@
+//! What the two ends say on the control channel, one JSON object a line.
+//!
+//! The first line each way is a [`Hello`]. Then the client sends [`Request`]s, and the agent answers each, in
+//! order, with one [`Reply`]; after `follow`, `event` lines come between the answers.
+
+use crate::event::{Event, JobStatus, State};
+use crate::fault::{Fault, FaultCode};
+use crate::plan::Plan;
+use crate::store::{StorePath, absolute_list};
+use serde::{Deserialize, Serialize};
+
+/// The protocol this program speaks.
+pub const PROTOCOL: u32 = 1;
+/// The oldest protocol this program still understands.
+pub const OLDEST_PROTOCOL: u32 = 1;
+
+/// The first message, both ways.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "hello", rename_all = "kebab-case")]
+pub struct Hello {
+    /// The newest protocol the sender speaks.
+    pub protocol: u32,
+    /// The oldest protocol the sender accepts.
+    pub oldest: u32,
+    /// Names of optional abilities, e.g. `zstd`. Unknown ones are ignored.
+    #[serde(default)]
+    pub features: Vec<String>,
+    /// Program and version, for people: `cygnetd 0.1.0`.
+    pub program: String,
+}
+
+impl Hello {
+    /// The hello of this build, for `program` (`cygnet` or `cygnetd`).
+    pub fn ours(program: &str) -> Self {
+        Self {
+            protocol: PROTOCOL,
+            oldest: OLDEST_PROTOCOL,
+            features: vec!["zstd".into()],
+            program: format!("{program} {}", env!("CARGO_PKG_VERSION")),
+        }
+    }
+
+    /// The protocol to speak with the other end, or why there is none.
+    ///
+    /// Called by the client, so `agent` is the hello of the agent and the fault speaks of it.
+    pub fn agree(&self, agent: &Hello) -> Result<u32, Fault> {
+        if agent.oldest > self.protocol {
+            return Err(Fault::new(
+                FaultCode::AgentTooNew,
+                format!(
+                    "The agent ({}) speaks protocol {} to {}, this {} only up to {}.",
+                    agent.program, agent.oldest, agent.protocol, self.program, self.protocol
+                ),
+                "The card was made with a newer cygnet than the one on this machine.",
+                "Update cygnet on this machine to the version that made the card.",
+            ));
+        }
+        if agent.protocol < self.oldest {
+            return Err(Fault::new(
+                FaultCode::AgentTooOld,
+                format!(
+                    "The agent ({}) speaks protocol {} at most, this {} needs {} or newer.",
+                    agent.program, agent.protocol, self.program, self.oldest
+                ),
+                "The card was made with an older cygnet than the one on this machine.",
+                "Flash the card with a current bootstrap image, or use the cygnet that belongs to it.",
+            ));
+        }
+        Ok(self.protocol.min(agent.protocol))
+    }
+}
+
+/// What the agent must know of a closure before it touches a disk for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ClosureSummary {
+    /// The system to install, `/nix/store/…-nixos-system-…`.
+    pub toplevel: String,
+    /// Its platform in Nix's words, from the toplevel's `system` file: `aarch64-linux`.
+    pub system: String,
+    /// Number of store paths.
+    pub paths: u64,
+    /// Sum of their NAR sizes, bytes.
+    pub nar_size: u64,
+}
+
+/// How to install; every field has a default, so that an older client's request stays valid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct InstallOptions {
+    /// Reboot into the new system at the end.
+    pub reboot: bool,
+    /// Give the new system the card's ssh host key, so that the pinned key stays right.
+    pub keep_host_key: bool,
+}
+
+impl Default for InstallOptions {
+    fn default() -> Self {
+        Self { reboot: true, keep_host_key: true }
+    }
+}
+
+/// Client to agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Request {
+    /// Tell who you are and what you are doing. Legal always.
+    Status,
+    /// Compile this layout against the disks as they are now. Touches nothing. Legal unless installing.
+    Plan {
+        /// `config.disko.devices`, cleaned.
+        disko: serde_json::Value,
+        /// The closure that is to fit, where it is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        closure: Option<ClosureSummary>,
+    },
+    /// Carry out the plan with this digest, or go on with the interrupted installation that has it.
+    Install {
+        /// The layout the digest was computed from.
+        disko: serde_json::Value,
+        /// The digest that the user saw; 12 hex digits at least.
+        digest: String,
+        /// What is to be installed.
+        closure: ClosureSummary,
+        /// How.
+        #[serde(default)]
+        options: InstallOptions,
+    },
+    /// Which of these does the target store have already? Legal while the target is mounted.
+    QueryValid {
+        /// At most [`crate::frame::PATHS_PER_QUERY`].
+        #[serde(with = "absolute_list")]
+        paths: Vec<StorePath>,
+    },
+    /// Send me the events from this number on, and all that follow. Legal always.
+    Follow {
+        /// The first event number wanted; 0 for all that are still kept.
+        #[serde(default)]
+        from: u64,
+    },
+    /// Stop the installation, unmount and export. Legal while installing.
+    Abort,
+    /// Reboot the Pi. Legal unless installing.
+    Reboot,
+}
+
+impl Request {
+    /// The `type` of every request this build knows, to tell an unknown one from a malformed one.
+    pub const TYPES: &'static [&'static str] =
+        &["status", "plan", "install", "query-valid", "follow", "abort", "reboot"];
+
+    /// Parses one line, telling an unknown request from a malformed one.
+    pub fn parse(line: &[u8]) -> Result<Self, Fault> {
+        #[derive(Deserialize)]
+        struct Typed {
+            r#type: String,
+        }
+        let malformed = |e: serde_json::Error| {
+            Fault::new(
+                FaultCode::BadRequest,
+                format!("The request is malformed: {e}."),
+                "The client is not cygnet, or of another version.",
+                "Use the cygnet that belongs to this agent; `cygnet --version` and `cygnetd --version` tell.",
+            )
+        };
+        let Typed { r#type } = serde_json::from_slice(line).map_err(malformed)?;
+        if !Self::TYPES.contains(&r#type.as_str()) {
+            return Err(Fault::new(
+                FaultCode::BadRequest,
+                format!("This agent knows no request {type:?}."),
+                "The client is newer than the agent.",
+                "Flash the card with a current bootstrap image, or use an older cygnet.",
+            ));
+        }
+        serde_json::from_slice(line).map_err(malformed)
+    }
+}
+
+/// Agent to client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Reply {
+    /// Answer to `status`.
+    Status(Box<Status>),
+    /// Answer to `plan`.
+    Plan {
+        /// The plan, its digest included.
+        plan: Box<Plan>,
+    },
+    /// Answer to `install`, `follow`, `abort` and `reboot`.
+    Accepted {
+        /// True if `install` goes on with an installation that was there already.
+        #[serde(default)]
+        resumed: bool,
+    },
+    /// Answer to `query-valid`.
+    Valid {
+        /// Those that need not be sent.
+        #[serde(with = "absolute_list")]
+        paths: Vec<StorePath>,
+    },
+    /// Something happened; comes only after `follow`.
+    Event(Event),
+    /// The request was refused, or failed.
+    Error(Fault),
+}
+
+/// Who the agent is and what it is doing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Status {
+    /// Version of cygnetd.
+    pub version: String,
+    /// Host name of the Pi.
+    pub host_name: String,
+    /// What the device tree calls the board: `Raspberry Pi 4 Model B Rev 1.5`.
+    pub board: String,
+    /// The board's serial number, or the machine id where it has none.
+    pub serial: String,
+    /// What Nix calls this platform: `aarch64-linux`.
+    pub system: String,
+    /// What the agent is doing.
+    pub state: State,
+    /// The installation it works on or last worked on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobStatus>,
+    /// The disk the Pi runs from: `/dev/mmcblk0`.
+    pub running_disk: Option<String>,
+    /// Time since boot, seconds.
+    pub uptime_seconds: u64,
+    /// Memory of the machine, bytes.
+    pub memory_total: u64,
+    /// Memory that is still available, bytes.
+    pub memory_available: u64,
+    /// The most memory the agent has used so far (VmHWM of proc_pid_status(5)), bytes.
+    pub agent_peak_memory: u64,
+    /// Fingerprints of the ssh host keys, as `ssh-keygen -l` prints them.
+    #[serde(default)]
+    pub host_keys: Vec<String>,
+    /// Addresses, without loopback.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello(oldest: u32, protocol: u32) -> Hello {
+        Hello { protocol, oldest, features: vec![], program: "x 1".into() }
+    }
+
+    #[test]
+    fn both_ends_agree_on_the_newest_common_protocol() {
+        assert_eq!(hello(1, 3).agree(&hello(2, 5)), Ok(3));
+        assert_eq!(hello(1, 3).agree(&hello(1, 1)), Ok(1));
+        assert_eq!(hello(1, 3).agree(&hello(4, 5)).unwrap_err().code, FaultCode::AgentTooNew);
+        assert_eq!(hello(3, 4).agree(&hello(1, 2)).unwrap_err().code, FaultCode::AgentTooOld);
+    }
+
+    #[test]
+    fn an_unknown_request_is_not_called_malformed() {
+        let unknown = Request::parse(br#"{"type":"levitate"}"#).unwrap_err();
+        assert!(unknown.what.contains("levitate"), "{unknown}");
+        let malformed = Request::parse(br#"{"type":"plan"}"#).unwrap_err();
+        assert!(malformed.what.contains("disko"), "{malformed}");
+        assert!(Request::parse(b"[]").is_err());
+        assert!(Request::parse(b"").is_err());
+    }
+}
