@@ -1,3 +1,139 @@
-//! The virtual Pi.
+//! The virtual Pi: a whole Debian 13 for arm64 with the real agent, ZFS and systemd, emulated by QEMU.
+//!
+//! The story in order:
+//! - [`packages`] gets Debian's packages, [`cache`] keeps what is made of them;
+//! - [`zfs`] cross-compiles ZFS for the [`kernel`], [`users`] and [`rootfs`] make the card's system, [`mod@card`] its image;
+//! - [`initrd`] mounts the card, and [`archive`] carries one Pi's own files into it;
+//! - [`net`] is the network it is plugged into, [`vm`] the hardware, [`serial`] its console, [`login`] its ssh;
+//! - [`machine`] is the [`Pi`] that scenarios hold, and [`smoke`] shows that all of it works.
+//!
+//! ```no_run
+//! use cygnet_tests::pi::{self, Settings};
+//! # fn main() -> anyhow::Result<()> {
+//! let parts = pi::prepare(&Settings::default_here()?)?;
+//! let mut pi = parts.pi().ssd("CYGSSD0", 4 << 30).build()?;
+//! pi.boot_from_card()?;
+//! pi.wait_ssh(std::time::Duration::from_secs(300))?;
+//! println!("{}", pi.sh("uname -r")?);
+//! # Ok(())
+//! # }
+//! ```
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+pub mod archive;
+pub mod cache;
+pub mod card;
+pub mod initrd;
+pub mod kernel;
+pub mod login;
+pub mod machine;
+pub mod net;
 pub mod packages;
+pub mod rootfs;
+pub mod serial;
+pub mod smoke;
+pub mod users;
+pub mod vm;
+pub mod zfs;
+
+pub use kernel::{Kernel, kernel};
+pub use machine::{Builder, Pi};
+pub use net::Lan;
+pub use smoke::smoke;
+
+/// Where things are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// What is expensive to make is kept here.
+    pub cache: PathBuf,
+    /// Each Pi's disks and console logs.
+    pub work: PathBuf,
+    /// The checkout, for the agent's unit.
+    pub repository: PathBuf,
+}
+
+impl Settings {
+    /// The user's cache, and `target/virtual-pi` of the checkout that this program was built from.
+    ///
+    /// # Errors
+    /// If neither HOME nor XDG_CACHE_HOME is set.
+    pub fn default_here() -> Result<Settings> {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let repository = here.parent().unwrap_or(here).to_owned();
+        Ok(Settings { cache: cache::default_dir()?, work: repository.join("target/virtual-pi"), repository })
+    }
+}
+
+/// Everything that all Pis share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parts {
+    /// The kernel with its modules.
+    pub kernel: Kernel,
+    /// The card image that every Pi's card starts as.
+    pub card: PathBuf,
+    /// The initial RAM disk of the card's system.
+    pub initrd: PathBuf,
+    /// U-Boot for the emulated machine.
+    pub u_boot: PathBuf,
+    /// Where Pis have their disks and logs.
+    pub work: PathBuf,
+    /// The checkout.
+    pub repository: PathBuf,
+}
+
+impl Parts {
+    /// Starts describing a Pi made of these parts.
+    pub fn pi(&self) -> Builder<'_> {
+        Builder::new(self)
+    }
+}
+
+/// Makes everything that Pis share, or takes it from the cache, saying on stderr what takes long. The host's packages must
+/// be there ([`crate::host::ensure_host_packages`]).
+///
+/// # Errors
+/// If a part can't be made; the error names it.
+pub fn prepare(settings: &Settings) -> Result<Parts> {
+    for dir in [&settings.cache, &settings.work] {
+        fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
+    }
+    remove_stale(&settings.work);
+    let cache = &settings.cache;
+    let kernel = kernel(cache).context("preparing the Pi's kernel")?;
+    let card = card::base(cache, &kernel).context("preparing the card")?;
+    let initrd = initrd::initrd(cache, &kernel).context("preparing the initial RAM disk")?;
+    let u_boot = u_boot(cache).context("preparing U-Boot")?;
+    Ok(Parts { kernel, card, initrd, u_boot, work: settings.work.clone(), repository: settings.repository.clone() })
+}
+
+/// Debian 13's U-Boot whatever the host has: Debian 12's is too old for the disks we attach.
+fn u_boot(cache_dir: &Path) -> Result<PathBuf> {
+    let deb = kernel::one(packages::download(cache_dir, packages::Arch::Arm64, &["u-boot-qemu"])?)?;
+    let entry =
+        cache::entry(cache_dir, "u-boot", &deb.version, "unpacking", |out| deb.unpack(out, &["./usr/share/*"]))?;
+    let binary = entry.join("usr/lib/u-boot/qemu_arm64/u-boot.bin");
+    if !binary.is_file() {
+        bail!("u-boot-qemu {} has no {}", deb.version, binary.display());
+    }
+    Ok(binary)
+}
+
+/// Removes directories of Pis whose harness is gone: their disks are big. Names are `PROCESS-NUMBER`.
+fn remove_stale(work: &Path) {
+    let Ok(entries) = fs::read_dir(work) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let owner = name.to_string_lossy().split_once('-').and_then(|(owner, _)| owner.parse::<u32>().ok());
+        if let Some(owner) = owner
+            && !Path::new(&format!("/proc/{owner}")).exists()
+        {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}

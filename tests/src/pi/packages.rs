@@ -69,20 +69,13 @@ impl Deb {
             .stdout(std::process::Stdio::piped())
             .spawn()
             .context("starting dpkg-deb")?;
-        let pipe = archive
-            .stdout
-            .take()
-            .context("taking the output of dpkg-deb")?;
+        let pipe = archive.stdout.take().context("taking the output of dpkg-deb")?;
         let mut unpack = tool("tar");
-        unpack
-            .args(["-x", "--keep-directory-symlink", "--numeric-owner", "-p"])
-            .arg("-C")
-            .arg(root);
+        unpack.args(["-x", "--keep-directory-symlink", "--numeric-owner", "-p"]).arg("-C").arg(root);
         for pattern in excludes {
             unpack.arg(format!("--exclude={pattern}"));
         }
-        let unpacked =
-            run(unpack.stdin(pipe)).with_context(|| format!("unpacking {}", self.file.display()));
+        let unpacked = run(unpack.stdin(pipe)).with_context(|| format!("unpacking {}", self.file.display()));
         let status = archive.wait().context("waiting for dpkg-deb")?;
         unpacked?;
         if !status.success() {
@@ -135,10 +128,7 @@ pub fn download(cache: &Path, arch: Arch, names: &[&str]) -> Result<Vec<Deb>> {
 pub fn direct_depends(cache: &Path, arch: Arch, name: &str) -> Result<Vec<String>> {
     let _turn = APT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let apt = Apt::open(cache, arch)?;
-    let record = stdout_of(
-        apt.command("apt-cache")
-            .args(["show", "--no-all-versions", name]),
-    )?;
+    let record = stdout_of(apt.command("apt-cache").args(["show", "--no-all-versions", name]))?;
     Ok(clauses(&field(&record, "Depends").unwrap_or_default())
         .into_iter()
         .filter_map(|alternatives| alternatives.into_iter().next())
@@ -160,6 +150,7 @@ impl Apt {
             "etc/trusted.gpg.d",
             "state/lists/partial",
             "archives/partial",
+            "empty/partial",
         ] {
             let dir = root.join(part);
             fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
@@ -191,9 +182,7 @@ impl Apt {
             return Ok(());
         }
         match run(self.command("apt-get").args(["update", "-q", "--error-on=any"])) {
-            Ok(()) => {
-                fs::write(&stamp, "").with_context(|| format!("writing {}", stamp.display()))
-            }
+            Ok(()) => fs::write(&stamp, "").with_context(|| format!("writing {}", stamp.display())),
             Err(error) if age.is_some() && !forced => {
                 eprintln!("virtual Pi: using package lists more than a day old, because: {error:#}");
                 Ok(())
@@ -218,19 +207,17 @@ impl Apt {
 
     fn fetch_once(&self, verb: &str, names: &[&str]) -> Result<Vec<PathBuf>> {
         let archives = self.root.join("archives");
-        let listed = stdout_of(
-            self.command("apt-get")
-                .args([verb, "--print-uris", "-y", "-q"])
-                .args(names),
-        )
-        .with_context(|| format!("resolving {}", names.join(" ")))?;
+        // apt names only files that its archive directory lacks, and we want them all.
+        let nothing = format!("Dir::Cache::archives={}", self.root.join("empty").display());
+        let listed =
+            stdout_of(self.command("apt-get").args([verb, "--print-uris", "-y", "-q", "-o", &nothing]).args(names))
+                .with_context(|| format!("resolving {}", names.join(" ")))?;
         let wanted = uris(&listed);
         if wanted.is_empty() {
             bail!("apt named no file for {}", names.join(" "));
         }
-        let there = |(name, size): &(String, u64)| {
-            fs::metadata(archives.join(name)).is_ok_and(|meta| meta.len() == *size)
-        };
+        let there =
+            |(name, size): &(String, u64)| fs::metadata(archives.join(name)).is_ok_and(|meta| meta.len() == *size);
         if !wanted.iter().all(there) {
             let mut fetch = self.command("apt-get");
             match verb {
@@ -263,13 +250,8 @@ struct Repository {
 /// What the host's apt knows about Debian's own repositories.
 fn host_repositories() -> Result<Vec<Repository>> {
     let format = "$(ORIGIN)|$(LABEL)|$(CODENAME)|$(REPO_URI)";
-    let listed = stdout_of(tool("apt-get").args([
-        "indextargets",
-        "--format",
-        format,
-        "Created-By: Packages",
-    ]))
-    .context("asking apt for its sources")?;
+    let listed = stdout_of(tool("apt-get").args(["indextargets", "--format", format, "Created-By: Packages"]))
+        .context("asking apt for its sources")?;
     Ok(repositories(&listed))
 }
 
@@ -282,11 +264,7 @@ fn repositories(listed: &str) -> Vec<Repository> {
         else {
             continue;
         };
-        let repository = Repository {
-            label: label.into(),
-            codename: codename.into(),
-            uri: uri.into(),
-        };
+        let repository = Repository { label: label.into(), codename: codename.into(), uri: uri.into() };
         if !found.contains(&repository) {
             found.push(repository);
         }
@@ -299,13 +277,7 @@ fn sources_for(release: &str, repositories: &[Repository]) -> Result<String> {
     let mut lines = BTreeSet::new();
     let mut has_release = false;
     for repository in repositories {
-        let suite = match (
-            repository.label.as_str(),
-            repository
-                .codename
-                .rsplit_once('-')
-                .map(|(_, suffix)| suffix),
-        ) {
+        let suite = match (repository.label.as_str(), repository.codename.rsplit_once('-').map(|(_, suffix)| suffix)) {
             ("Debian-Security", _) => format!("{release}-security"),
             ("Debian", None) => {
                 has_release = true;
@@ -334,14 +306,9 @@ fn host_transport() -> Result<String> {
     Ok(dump
         .lines()
         .filter(|line| {
-            [
-                "Acquire::http",
-                "Acquire::https",
-                "Acquire::Check-",
-                "Acquire::Retries",
-            ]
-            .iter()
-            .any(|prefix| line.starts_with(prefix))
+            ["Acquire::http", "Acquire::https", "Acquire::Check-", "Acquire::Retries"]
+                .iter()
+                .any(|prefix| line.starts_with(prefix))
         })
         .fold(String::new(), |mut text, line| {
             text.push_str(line);
@@ -408,9 +375,7 @@ fn describe(files: Vec<PathBuf>) -> Result<Vec<Deb>> {
         let name = field(control, "Package").unwrap_or_default();
         for provided in clauses(&field(control, "Provides").unwrap_or_default()) {
             for virtual_name in provided {
-                providers
-                    .entry(virtual_name)
-                    .or_insert_with(|| name.clone());
+                providers.entry(virtual_name).or_insert_with(|| name.clone());
             }
         }
     }
@@ -421,17 +386,12 @@ fn describe(files: Vec<PathBuf>) -> Result<Vec<Deb>> {
     controls
         .into_iter()
         .map(|(file, control)| {
-            let name = field(&control, "Package")
-                .with_context(|| format!("{} has no Package field", file.display()))?;
-            let version = field(&control, "Version")
-                .with_context(|| format!("{} has no Version field", file.display()))?;
+            let name =
+                field(&control, "Package").with_context(|| format!("{} has no Package field", file.display()))?;
+            let version =
+                field(&control, "Version").with_context(|| format!("{} has no Version field", file.display()))?;
             let depends = chosen(&control, &name, &providers);
-            Ok(Deb {
-                name,
-                version,
-                file,
-                depends,
-            })
+            Ok(Deb { name, version, file, depends })
         })
         .collect()
 }
@@ -541,10 +501,7 @@ mod tests {
                       Debian|Debian Backports|bookworm-backports|http://mirror.example/debian/\n\
                       Other|Other|stable|http://other.example/\n";
         let text = sources_for("trixie", &repositories(listed)).unwrap();
-        let suites: Vec<&str> = text
-            .lines()
-            .map(|line| line.split("example/").nth(1).unwrap())
-            .collect();
+        let suites: Vec<&str> = text.lines().map(|line| line.split("example/").nth(1).unwrap()).collect();
         assert_eq!(
             suites,
             [

@@ -1,0 +1,237 @@
+//! A network of their own for virtual Pis: a namespace with a bridge, an address for this side, and DHCP.
+//!
+//! Nothing on it reaches the host's network, and programs under test are started inside it. A guardian process holds the
+//! namespace: when the harness ends, however it ends, the guardian's input closes and it removes the namespace with all
+//! that runs in it.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::Ipv4Addr;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result};
+
+use crate::host::run::{run, stdout_of, tool, try_output};
+
+/// The prefix of the namespaces' names; the harness's process number and a counter follow.
+const PREFIX: &str = "cygnet-";
+
+/// This side's address, with the network's prefix length of 24 bits.
+pub const HOST_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+
+/// Namespaces made by this process.
+static NAMESPACES: AtomicU32 = AtomicU32::new(0);
+
+/// What the guardian does once its input ends.
+const GUARDIAN: &str = r#"
+trap '' INT TERM HUP
+read -r line
+for round in 1 2 3; do
+  for pid in $(ip netns pids "$1"); do kill -9 "$pid"; done
+  sleep 0.1
+done
+ip netns delete "$1"
+"#;
+
+/// A local network with room for several Pis.
+#[derive(Debug)]
+pub struct Lan {
+    name: String,
+    guardian: Child,
+    dnsmasq: Child,
+    dir: tempfile::TempDir,
+    ports: AtomicU32,
+}
+
+/// A place on a network for one network card.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// The tap device's name inside the namespace.
+    pub tap: String,
+    /// The network card's MAC address.
+    pub mac: String,
+    /// The address that DHCP gives to that MAC address.
+    pub address: Ipv4Addr,
+}
+
+impl Lan {
+    /// Makes a network and removes those that killed harnesses left behind.
+    ///
+    /// # Errors
+    /// If this isn't root or the kernel has no network namespaces, bridges or tap devices.
+    pub fn new() -> Result<Lan> {
+        remove_stale();
+        let number = NAMESPACES.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{PREFIX}{}-{number}", std::process::id());
+        run(tool("ip").args(["netns", "add", &name]))
+            .context("making a network namespace; this needs root and, in a container, the right to make namespaces")?;
+        let mut guardian = tool("sh");
+        guardian
+            .args(["-c", GUARDIAN, "sh", &name])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // Its own group: Ctrl-C is for the harness, the guardian cleans up after it.
+            .process_group(0);
+        let guardian = guardian.spawn().inspect_err(|_| delete(&name)).context("starting the namespace's guardian")?;
+        let setup = || -> Result<(Child, tempfile::TempDir)> {
+            for arguments in ["link set lo up", "link add lan0 type bridge mcast_snooping 0", "link set lan0 up"] {
+                in_namespace(&name, arguments)?;
+            }
+            in_namespace(&name, &format!("address add {HOST_ADDRESS}/24 dev lan0"))?;
+            // Announcements must find their way out of this side's programs too.
+            in_namespace(&name, "route add 224.0.0.0/4 dev lan0")?;
+            let dir =
+                tempfile::Builder::new().prefix("cygnet-lan-").tempdir().context("creating the network's directory")?;
+            let dnsmasq = dhcp(&name, &dir)?;
+            Ok((dnsmasq, dir))
+        };
+        match setup() {
+            Ok((dnsmasq, dir)) => Ok(Lan { name, guardian, dnsmasq, dir, ports: AtomicU32::new(0) }),
+            Err(error) => {
+                dismiss(guardian);
+                Err(error)
+            }
+        }
+    }
+
+    /// The namespace's name, for `ip netns`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A command that runs `program` inside the network.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = tool("ip");
+        command.args(["netns", "exec", &self.name, program]);
+        command
+    }
+
+    /// Adds a tap device with a fixed address behind it.
+    ///
+    /// # Errors
+    /// If the kernel has no tap devices or 200 ports are taken.
+    pub fn port(&self) -> Result<Port> {
+        let number = self.ports.fetch_add(1, Ordering::Relaxed);
+        let host = u8::try_from(number + 10)
+            .ok()
+            .filter(|host| *host < 210)
+            .context("a network has room for 200 network cards")?;
+        let port = Port {
+            tap: format!("tap{number}"),
+            // 52:54:00 is QEMU's; the rest is ours.
+            mac: format!("52:54:00:63:79:{host:02x}"),
+            address: Ipv4Addr::new(10, 77, 0, host),
+        };
+        // dnsmasq watches this directory. `id:*`: the card's system and the installed one are the same machine to us.
+        let lease = self.leases().join(&port.tap);
+        fs::write(&lease, format!("{},id:*,{}\n", port.mac, port.address))
+            .with_context(|| format!("writing {}", lease.display()))?;
+        in_namespace(&self.name, &format!("tuntap add {} mode tap", port.tap))?;
+        in_namespace(&self.name, &format!("link set {} master lan0 up", port.tap))?;
+        Ok(port)
+    }
+
+    /// Takes a port's cable out or plugs it in again.
+    ///
+    /// # Errors
+    /// If the port isn't of this network.
+    pub fn set_cable(&self, port: &Port, plugged: bool) -> Result<()> {
+        let state = if plugged { "up" } else { "down" };
+        in_namespace(&self.name, &format!("link set {} {state}", port.tap))
+    }
+
+    fn leases(&self) -> PathBuf {
+        self.dir.path().join("hosts")
+    }
+}
+
+impl Drop for Lan {
+    fn drop(&mut self) {
+        let _ = self.dnsmasq.kill();
+        let _ = self.dnsmasq.wait();
+        // The guardian ends what else runs here and removes the namespace.
+        drop(self.guardian.stdin.take());
+        let _ = self.guardian.wait();
+    }
+}
+
+fn in_namespace(name: &str, arguments: &str) -> Result<()> {
+    run(tool("ip").args(["-n", name]).args(arguments.split(' ')))
+        .with_context(|| format!("setting up the network namespace {name}"))
+}
+
+fn dhcp(name: &str, dir: &tempfile::TempDir) -> Result<Child> {
+    let hosts = dir.path().join("hosts");
+    fs::create_dir(&hosts).with_context(|| format!("creating {}", hosts.display()))?;
+    let log = dir.path().join("dnsmasq.log");
+    let log_file = fs::File::create(&log).with_context(|| format!("creating {}", log.display()))?;
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let mut command = tool("ip");
+    command
+        .args(["netns", "exec", name, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null"])
+        .args(["--port=0", "--user=root", "--interface=lan0", "--except-interface=lo", "--bind-interfaces"])
+        .args(["--dhcp-range=10.77.0.210,10.77.0.250,255.255.255.0,1h", "--dhcp-authoritative", "--no-ping"])
+        .arg("--dhcp-rapid-commit")
+        .arg(format!("--dhcp-hostsdir={}", hosts.display()))
+        .arg(format!("--dhcp-leasefile={}", path("leases")))
+        .arg(format!("--pid-file={}", path("pid")))
+        .args(["--log-dhcp", "--log-facility=-"])
+        .stdout(Stdio::null())
+        .stderr(log_file)
+        .process_group(0);
+    crate::host::run::trace(&command);
+    command.spawn().context("starting dnsmasq")
+}
+
+fn dismiss(mut guardian: Child) {
+    if let Some(mut input) = guardian.stdin.take() {
+        let _ = input.write_all(b"\n");
+    }
+    let _ = guardian.wait();
+}
+
+fn delete(name: &str) {
+    let _ = try_output(tool("ip").args(["netns", "delete", name]));
+}
+
+/// Removes namespaces whose harness is gone, with what still runs in them.
+fn remove_stale() {
+    let Ok(listed) = stdout_of(tool("ip").args(["netns", "list"])) else {
+        return;
+    };
+    for name in listed.lines().filter_map(|line| line.split_whitespace().next()) {
+        let Some(owner) = owner(name) else { continue };
+        if !PathBuf::from(format!("/proc/{owner}")).exists() {
+            let _ = try_output(tool("sh").args([
+                "-c",
+                r#"for pid in $(ip netns pids "$1"); do kill -9 "$pid"; done; ip netns delete "$1""#,
+                "sh",
+                name,
+            ]));
+        }
+    }
+}
+
+/// The process number in a namespace's name, if it is one of ours.
+fn owner(name: &str) -> Option<u32> {
+    let (owner, number) = name.strip_prefix(PREFIX)?.split_once('-')?;
+    number.parse::<u32>().ok()?;
+    owner.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_namespaces_have_an_owner() {
+        assert_eq!(owner("cygnet-12-0"), Some(12));
+        assert_eq!(owner("cygnet-x-0"), None);
+        assert_eq!(owner("cygnet-12"), None);
+        assert_eq!(owner("docker-12-0"), None);
+    }
+}

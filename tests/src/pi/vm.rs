@@ -1,0 +1,192 @@
+//! The emulated machine: QEMU with a card, SSDs and a network card, started from the card or through U-Boot.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::net::{Lan, Port};
+use super::serial::Serial;
+use crate::host::run::trace;
+
+/// The card's serial number: it is `/dev/disk/by-id/virtio-CYGCARD`.
+pub const CARD_SERIAL: &str = "CYGCARD";
+
+/// What the card's kernel is told. The root is found by the initial RAM disk.
+const CARD_COMMAND_LINE: &str = "console=ttyAMA0 rw panic=-1 systemd.log_color=0 systemd.show_status=1 \
+     mitigations=off";
+
+/// A block device of the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// Its serial number, up to 20 characters: the guest has it as `/dev/disk/by-id/virtio-SERIAL`.
+    pub serial: String,
+    /// The raw image.
+    pub image: PathBuf,
+}
+
+/// How the machine starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// The card's kernel and initial RAM disk, handed over by QEMU, as the Pi's firmware does.
+    Kernel {
+        /// The kernel image.
+        image: PathBuf,
+        /// The initial RAM disk with the Pi's seed.
+        initrd: PathBuf,
+    },
+    /// U-Boot, which looks for `extlinux/extlinux.conf` on the disks in their order.
+    UBoot(PathBuf),
+}
+
+/// The machine's parts.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Memory in MiB.
+    pub memory: u32,
+    /// Number of cores.
+    pub cores: u32,
+    /// Disks in the order in which firmware sees them.
+    pub disks: Vec<Disk>,
+    /// Where the network card is plugged in.
+    pub port: Port,
+}
+
+/// A machine that is on.
+#[derive(Debug)]
+pub struct Running {
+    qemu: Child,
+    /// What it writes to its serial console.
+    pub serial: Serial,
+}
+
+impl Machine {
+    /// Switches the machine on. `log` gets the serial console, `control` is where QEMU's control socket will be.
+    ///
+    /// # Errors
+    /// If QEMU can't be started. A QEMU that ends at once is seen by the first wait.
+    pub fn start(&self, lan: &Lan, how: &Start, log: &Path, control: &Path) -> Result<Running> {
+        let mut qemu = lan.command("qemu-system-aarch64");
+        qemu.args(self.arguments(how, control))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Ctrl-C is for the harness; the network's guardian ends QEMU after it.
+            .process_group(0);
+        trace(&qemu);
+        let mut qemu = qemu.spawn().context("starting QEMU")?;
+        let console = qemu.stdout.take().context("taking QEMU's serial console")?;
+        let serial = Serial::follow(console, log)?;
+        if let Some(complaints) = qemu.stderr.take() {
+            // Nearly always empty; kept beside the console's log and never allowed to fill a pipe.
+            Serial::follow(complaints, &log.with_extension("qemu.log"))?;
+        }
+        Ok(Running { qemu, serial })
+    }
+
+    fn arguments(&self, how: &Start, control: &Path) -> Vec<String> {
+        let mut arguments: Vec<String> = [
+            "-M",
+            "virt,gic-version=3",
+            "-cpu",
+            "cortex-a72",
+            "-accel",
+            "tcg,thread=multi,tb-size=512",
+            "-nodefaults",
+            "-display",
+            "none",
+            "-serial",
+            "stdio",
+            "-no-reboot",
+            "-device",
+            "virtio-rng-pci",
+        ]
+        .map(str::to_owned)
+        .into();
+        let mut add = |pair: [String; 2]| arguments.extend(pair);
+        add(["-smp".into(), self.cores.to_string()]);
+        add(["-m".into(), self.memory.to_string()]);
+        add(["-qmp".into(), format!("unix:{},server=on,wait=off", comma(control))]);
+        for (number, disk) in self.disks.iter().enumerate() {
+            add([
+                "-drive".into(),
+                format!(
+                    "if=none,id=disk{number},format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap,file={}",
+                    comma(&disk.image)
+                ),
+            ]);
+            add(["-device".into(), format!("virtio-blk-pci,drive=disk{number},serial={}", disk.serial)]);
+        }
+        add(["-netdev".into(), format!("tap,id=net0,ifname={},script=no,downscript=no", self.port.tap)]);
+        // Without a ROM file: network boot isn't installed with QEMU, and isn't wanted.
+        add(["-device".into(), format!("virtio-net-pci,netdev=net0,romfile=,mac={}", self.port.mac)]);
+        match how {
+            Start::Kernel { image, initrd } => {
+                add(["-kernel".into(), image.display().to_string()]);
+                add(["-initrd".into(), initrd.display().to_string()]);
+                add(["-append".into(), CARD_COMMAND_LINE.into()]);
+            }
+            Start::UBoot(binary) => add(["-bios".into(), binary.display().to_string()]),
+        }
+        arguments
+    }
+}
+
+impl Running {
+    /// Takes the power away. What the guest had not handed to its disks is lost.
+    pub fn power_cut(&mut self) {
+        // An error means that it is off already.
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+
+    /// Waits until the guest has switched itself off or rebooted; this machine stays off after either.
+    ///
+    /// # Errors
+    /// If it is still on after `patience`.
+    pub fn wait_off(&mut self, patience: Duration) -> Result<()> {
+        self.serial.wait_end(patience)?;
+        self.qemu.wait().context("waiting for QEMU")?;
+        Ok(())
+    }
+
+    /// Whether QEMU still runs.
+    pub fn is_on(&mut self) -> bool {
+        matches!(self.qemu.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.power_cut();
+    }
+}
+
+/// QEMU separates options by commas, and a comma in a value is written twice.
+fn comma(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disks_keep_their_order_and_serials() {
+        let disk = |serial: &str| Disk { serial: serial.into(), image: format!("/x,y/{serial}").into() };
+        let machine = Machine {
+            memory: 512,
+            cores: 1,
+            disks: vec![disk("SSD"), disk("CARD")],
+            port: Port { tap: "tap0".into(), mac: "52:54:00:00:00:01".into(), address: std::net::Ipv4Addr::LOCALHOST },
+        };
+        let line = machine.arguments(&Start::UBoot("/u-boot.bin".into()), Path::new("/qmp")).join(" ");
+        let ssd = line.find("serial=SSD").unwrap();
+        let card = line.find("serial=CARD").unwrap();
+        assert!(ssd < card);
+        assert!(line.contains("file=/x,,y/SSD"), "{line}");
+        assert!(line.ends_with("-bios /u-boot.bin"), "{line}");
+    }
+}
