@@ -1,0 +1,167 @@
+//! Every message as it stands on the wire. A change that shows here changes the protocol: other versions must cope.
+//!
+//! `CYGNET_BLESS=1 cargo test -p cygnet-protocol --test messages` writes the files anew; then look at the difference.
+
+use cygnet_protocol::event::{Event, EventKind, JobStatus, Phase, State};
+use cygnet_protocol::fault::{Fault, FaultCode};
+use cygnet_protocol::handover::{Handover, Mode};
+use cygnet_protocol::message::{ClosureSummary, Hello, InstallOptions, Reply, Request, Status};
+use cygnet_protocol::store::{PathInfo, parse_store_path};
+use cygnet_protocol::stream::{DataHello, DataReply, Record};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
+use std::path::Path;
+
+const HELLO: &str = "/nix/store/0c5b8vw40dy178xlpddw65q9gf1h2186-hello-2.12";
+const SYSTEM: &str = "/nix/store/1c5b8vw40dy178xlpddw65q9gf1h2186-nixos-system-pi-26.05";
+
+/// Compares with the file, and the file with what it is read as.
+fn golden<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, message: &T) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.json"));
+    let text = serde_json::to_string_pretty(message).unwrap() + "\n";
+    if std::env::var_os("CYGNET_BLESS").is_some() {
+        std::fs::write(&file, &text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    assert_eq!(text, expected, "{name} has changed on the wire");
+    let back: T = serde_json::from_str(&expected).unwrap();
+    assert_eq!(&back, message, "{name} is not read as it was written");
+}
+
+fn fault() -> Fault {
+    Fault::new(FaultCode::DiskChanged, "A disk changed.", "Something wrote to it.", "Look at the plan again.")
+}
+
+fn closure() -> ClosureSummary {
+    ClosureSummary { toplevel: SYSTEM.into(), system: "aarch64-linux".into(), paths: 2, nar_size: 240 }
+}
+
+fn info() -> PathInfo {
+    PathInfo {
+        path: parse_store_path(SYSTEM).unwrap(),
+        nar_hash: cygnet_protocol::store::NixHash::parse("sha256-ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=").unwrap(),
+        nar_size: 120,
+        references: vec![parse_store_path(HELLO).unwrap()],
+        deriver: Some(parse_store_path("/nix/store/2c5b8vw40dy178xlpddw65q9gf1h2186-nixos-system-pi.drv").unwrap()),
+        signatures: vec!["cache-1:AAAA".into()],
+        ca: Some("fixed:r:sha256:1b8m03r63zqhnjf7l5wnldhh7c134ap5vpj0850ymkq1iyzicy5s".into()),
+    }
+}
+
+fn status(state: State) -> Reply {
+    Reply::Status(Box::new(Status {
+        version: "0.1.0".into(),
+        host_name: "pi".into(),
+        board: "Raspberry Pi 4 Model B Rev 1.5".into(),
+        serial: "10000000abcdef01".into(),
+        system: "aarch64-linux".into(),
+        state,
+        job: Some(JobStatus {
+            digest: "0123456789ab".into(),
+            layout: "cdef".into(),
+            toplevel: SYSTEM.into(),
+            phase: Phase::Receive,
+            resumable: true,
+            paths_done: 1,
+            bytes_done: 120,
+        }),
+        running_disk: Some("/dev/mmcblk0".into()),
+        uptime_seconds: 61,
+        memory_total: 1 << 30,
+        memory_available: 1 << 29,
+        agent_peak_memory: 12 << 20,
+        host_keys: vec!["ssh-ed25519 SHA256:abc".into()],
+        addresses: vec!["10.0.0.7".into(), "fe80::1%wlan0".into()],
+    }))
+}
+
+#[test]
+fn greetings() {
+    let hello = Hello { protocol: 1, oldest: 1, features: vec!["zstd".into()], program: "cygnet 0.1.0".into() };
+    golden("hello", &hello);
+    golden("handover", &Handover { mode: Mode::Control, peer: "10.0.0.2 50000 10.0.0.7 22".into() });
+    golden("data-hello", &DataHello { protocol: 1, compression: "zstd".into() });
+}
+
+#[test]
+fn requests() {
+    let disko = serde_json::json!({"disk": {}});
+    let plan = Request::Plan { disko: disko.clone(), closure: Some(closure()) };
+    let install = Request::Install {
+        disko,
+        digest: "0123456789ab".into(),
+        closure: closure(),
+        options: InstallOptions::default(),
+    };
+    let query = Request::QueryValid { paths: vec![parse_store_path(HELLO).unwrap()] };
+    let all = [
+        ("status", Request::Status),
+        ("plan", plan),
+        ("install", install),
+        ("query-valid", query),
+        ("follow", Request::Follow { from: 7 }),
+        ("abort", Request::Abort),
+        ("reboot", Request::Reboot),
+    ];
+    assert_eq!(all.each_ref().map(|(name, _)| *name), Request::TYPES, "every request has its file");
+    for (name, request) in &all {
+        golden(&format!("request-{name}"), request);
+        let line = serde_json::to_vec(request).unwrap();
+        assert_eq!(&Request::parse(&line).unwrap(), request);
+    }
+    // What older clients leave out has a default.
+    let old = format!(r#"{{"type":"install","disko":{{}},"digest":"x","closure":{}}}"#, serde_json::to_string(&closure()).unwrap());
+    assert!(Request::parse(old.as_bytes()).is_ok());
+}
+
+#[test]
+fn replies() {
+    golden("reply-accepted", &Reply::Accepted { resumed: true });
+    golden("reply-valid", &Reply::Valid { paths: vec![parse_store_path(HELLO).unwrap()] });
+    golden("reply-error", &Reply::Error(fault()));
+    golden("reply-status", &status(State::Receiving));
+}
+
+#[test]
+fn states() {
+    let phase = Phase::Format;
+    for state in [
+        State::Waiting,
+        State::Installing { phase },
+        State::Receiving,
+        State::Failed { phase, fault: fault() },
+        State::Interrupted { phase },
+        State::Installed,
+        State::Rebooting,
+    ] {
+        golden(&format!("state-{}", state.name()), &state);
+    }
+}
+
+#[test]
+fn events() {
+    let kinds = [
+        ("phase-started", EventKind::PhaseStarted),
+        ("phase-finished", EventKind::PhaseFinished { took: 1500 }),
+        ("skipped", EventKind::Skipped { why: "there is none".into() }),
+        ("task", EventKind::Task { text: "Create partition 1".into() }),
+        ("output", EventKind::Output { line: "The operation has completed.".into() }),
+        ("progress", EventKind::Progress { done: 1, total: 2, unit: "bytes".into() }),
+        ("warning", EventKind::Warning { text: "It is slow.".into() }),
+        ("failed", EventKind::Failed { fault: fault() }),
+        ("state-changed", EventKind::StateChanged { to: State::Receiving }),
+    ];
+    for (name, kind) in kinds {
+        let event = Event { seq: 3, millis: 1234, phase: Some(Phase::Partition), kind };
+        golden(&format!("event-{name}"), &Reply::Event(event));
+    }
+}
+
+#[test]
+fn store_paths() {
+    golden("record-nar", &Record::Nar(info()));
+    golden("record-end", &Record::End { paths: 2 });
+    golden("data-received", &DataReply::Received { paths: 2, nar_bytes: 240 });
+    golden("data-error", &DataReply::Error(fault()));
+}
