@@ -24,7 +24,7 @@ fn one_device_per_disk(devices: &Devices) -> Result<(), DiskoError> {
         if let Some(other) = seen.insert(&disk.device, name) {
             let what = format!("{} is also the device of disk “{other}”", disk.device);
             return Err(DiskoError::new(
-                &format!("disk.{name}.device"),
+                &format!("{}.device", node::join("disk", name)),
                 what,
                 "give every disk a device of its own",
             ));
@@ -39,24 +39,14 @@ fn nothing_after_the_rest(devices: &Devices) -> Result<(), DiskoError> {
             continue;
         };
         let all = |text: &str| place(text, 512) == Some(Place::Default);
-        let Some(at) = gpt
-            .partitions
-            .iter()
-            .position(|p| all(&p.start) && all(&p.end))
-        else {
+        let Some(at) = gpt.partitions.iter().position(|p| all(&p.start) && all(&p.end)) else {
             continue;
         };
         let rest = gpt.partitions.get(at + 1..).unwrap_or_default();
         if let (Some(greedy), Some(late)) = (gpt.partitions.get(at), rest.first()) {
-            let path = node::join(&format!("disk.{name}.content.partitions"), &late.key);
-            let what = format!(
-                "comes after “{}”, which takes all the remaining space",
-                greedy.key
-            );
-            let remedy = format!(
-                "give “{}” a size or a higher priority number, so that it is made last",
-                greedy.key
-            );
+            let path = node::join(&format!("{}.content.partitions", node::join("disk", name)), &late.key);
+            let what = format!("comes after “{}”, which takes all the remaining space", greedy.key);
+            let remedy = format!("give “{}” a size or a higher priority number, so that it is made last", greedy.key);
             return Err(DiskoError::new(&path, what, remedy));
         }
     }
@@ -70,19 +60,12 @@ fn labels_are_unique(devices: &Devices) -> Result<(), DiskoError> {
             continue;
         };
         for partition in &gpt.partitions {
-            let path = node::join(&format!("disk.{name}.content.partitions"), &partition.key);
+            let path = node::join(&format!("{}.content.partitions", node::join("disk", name)), &partition.key);
             // Two labels may differ and still get one link, hence the path; equal labels with distinct UUIDs are confusing
             // but work, unless nothing but the label tells them apart.
             if let Some(other) = seen.insert(partition.device.clone(), path.clone()) {
-                let what = format!(
-                    "would be found under {}, and so would {other}",
-                    partition.device
-                );
-                return Err(DiskoError::new(
-                    &path,
-                    what,
-                    "give every partition a label (and uuid) of its own",
-                ));
+                let what = format!("would be found under {}, and so would {other}", partition.device);
+                return Err(DiskoError::new(&path, what, "give every partition a label (and uuid) of its own"));
             }
         }
     }
@@ -104,8 +87,7 @@ fn members<'a>(devices: &'a Devices, name: &str) -> Vec<Member<'a>> {
             }
             Content::Gpt(gpt) => {
                 for partition in &gpt.partitions {
-                    if matches!(&partition.content, Some(Content::Zfs(member)) if member.pool == name)
-                    {
+                    if matches!(&partition.content, Some(Content::Zfs(member)) if member.pool == name) {
                         found.push(Member {
                             device: &partition.device,
                             disko_device: &partition.disko_device,
@@ -154,58 +136,43 @@ impl Member<'_> {
 fn pools_have_members(devices: &Devices) -> Result<(), DiskoError> {
     let mut names = BTreeSet::new();
     for (key, pool) in &devices.pools {
-        let path = node::join("zpool", key);
         if !names.insert(pool.name.as_str()) {
             return Err(DiskoError::new(
-                &path,
+                &node::join("zpool", key),
                 "another pool has this name",
                 "give every pool a name of its own",
             ));
         }
-        grouping(devices, pool, &path)?;
     }
     for (name, disk) in &devices.disks {
         let here = |path: String, content: &Content| match content {
             Content::Zfs(member) if !names.contains(member.pool.as_str()) => {
                 let what = format!("there is no pool “{}” in the layout", member.pool);
-                let remedy = format!(
-                    "define disko.devices.zpool.{}, or correct the name",
-                    member.pool
-                );
+                let remedy = format!("define disko.devices.zpool.{}, or correct the name", member.pool);
                 Err(DiskoError::new(&path, what, remedy))
             }
             _ => Ok(()),
         };
-        let path = format!("disk.{name}.content");
+        let path = format!("{}.content", node::join("disk", name));
         match &disk.content {
             Content::Gpt(gpt) => {
                 for partition in &gpt.partitions {
                     let path = node::join(&format!("{path}.partitions"), &partition.key);
-                    partition
-                        .content
-                        .iter()
-                        .try_for_each(|content| here(format!("{path}.content.pool"), content))?;
+                    partition.content.iter().try_for_each(|content| here(format!("{path}.content.pool"), content))?;
                 }
             }
             content => here(format!("{path}.pool"), content)?,
         }
     }
     for (key, pool) in &devices.pools {
+        grouping(devices, pool, &node::join("zpool", key))?;
         for dataset in &pool.datasets {
-            if let DatasetKind::Volume {
-                content: Some(content),
-                ..
-            } = &dataset.kind
-            {
-                if matches!(**content, Content::Zfs(_)) {
-                    let path = node::join(&node::join("zpool", key), "datasets");
-                    let path = node::join(&path, &dataset.key);
-                    return Err(DiskoError::new(
-                        &path,
-                        "a pool on a zvol deadlocks",
-                        "use a partition",
-                    ));
-                }
+            let DatasetKind::Volume { content: Some(content), .. } = &dataset.kind else {
+                continue;
+            };
+            if matches!(**content, Content::Zfs(_)) {
+                let path = node::join(&format!("{}.datasets", node::join("zpool", key)), &dataset.key);
+                return Err(DiskoError::new(&path, "a pool on a zvol deadlocks", "use a partition"));
             }
         }
     }
@@ -224,11 +191,7 @@ fn enough(path: &str, mode: Option<&str>, members: usize) -> Result<(), DiskoErr
     }
     let mode = mode.unwrap_or("a pool");
     let what = format!("has {members} members, and {mode} needs at least {least}");
-    Err(DiskoError::new(
-        path,
-        what,
-        "add partitions with content = { type = \"zfs\"; pool = …; }",
-    ))
+    Err(DiskoError::new(path, what, "add partitions with content = { type = \"zfs\"; pool = …; }"))
 }
 
 fn grouping(devices: &Devices, pool: &Pool, path: &str) -> Result<(), DiskoError> {
@@ -237,59 +200,30 @@ fn grouping(devices: &Devices, pool: &Pool, path: &str) -> Result<(), DiskoError
         Mode::Simple(mode) => return enough(path, mode.as_deref(), members.len()),
         Mode::Topology(topology) => topology,
     };
-    let Topology {
-        vdev,
-        spare,
-        log,
-        dedup,
-        special,
-        cache,
-    } = topology;
+    let Topology { vdev, spare, log, dedup, special, cache } = topology;
     let path = format!("{path}.mode.topology");
     if vdev.is_empty() {
-        return Err(DiskoError::new(
-            &path,
-            "has no vdev",
-            "name at least one group in vdev",
-        ));
+        return Err(DiskoError::new(&path, "has no vdev", "name at least one group in vdev"));
     }
     let groups: Vec<&Group> = [vdev, log, dedup, special].into_iter().flatten().collect();
     for group in &groups {
         enough(&path, group.mode.as_deref(), group.members.len())?;
     }
-    let named: Vec<&String> = groups
-        .iter()
-        .map(|group| &group.members)
-        .chain([spare, cache])
-        .flatten()
-        .collect();
+    let named: Vec<&String> = groups.iter().map(|group| &group.members).chain([spare, cache]).flatten().collect();
     for name in &named {
         let times = named.iter().filter(|other| *other == name).count();
         let matching = members.iter().filter(|member| member.is(name)).count();
         if times != 1 || matching != 1 {
-            let what = format!(
-                "“{name}” is named {times} times, and {matching} members of the pool answer to it"
-            );
-            let remedy =
-                "name each zfs partition of the pool once, by its device path or its disk's name";
+            let what = format!("“{name}” is named {times} times, and {matching} members of the pool answer to it");
+            let remedy = "name each zfs partition of the pool once, by its device path or its disk's name";
             return Err(DiskoError::new(&path, what, remedy));
         }
     }
-    match members
-        .iter()
-        .find(|member| !named.iter().any(|name| member.is(name)))
-    {
+    match members.iter().find(|member| !named.iter().any(|name| member.is(name))) {
         None => Ok(()),
         Some(forgotten) => {
-            let what = format!(
-                "{} belongs to the pool, and no group names it",
-                forgotten.device
-            );
-            Err(DiskoError::new(
-                &path,
-                what,
-                "name it in vdev, spare, log, dedup, special or cache",
-            ))
+            let what = format!("{} belongs to the pool, and no group names it", forgotten.device);
+            Err(DiskoError::new(&path, what, "name it in vdev, spare, log, dedup, special or cache"))
         }
     }
 }
@@ -302,11 +236,7 @@ fn mountpoints_are_unique(devices: &Devices) -> Result<(), DiskoError> {
             None => Ok(()),
             Some(other) => {
                 let what = format!("is mounted at {at}, and so is {other}");
-                Err(DiskoError::new(
-                    &path,
-                    what,
-                    "give every filesystem a mountpoint of its own",
-                ))
+                Err(DiskoError::new(&path, what, "give every filesystem a mountpoint of its own"))
             }
         }
     };
@@ -315,15 +245,12 @@ fn mountpoints_are_unique(devices: &Devices) -> Result<(), DiskoError> {
         _ => None,
     };
     for (name, disk) in &devices.disks {
-        let path = format!("disk.{name}.content");
+        let path = format!("{}.content", node::join("disk", name));
         match &disk.content {
             Content::Gpt(gpt) => {
                 for partition in &gpt.partitions {
                     let at = partition.content.as_ref().and_then(content_at);
-                    add(
-                        at.as_deref(),
-                        node::join(&format!("{path}.partitions"), &partition.key),
-                    )?;
+                    add(at.as_deref(), node::join(&format!("{path}.partitions"), &partition.key))?;
                 }
             }
             content => add(content_at(content).as_deref(), path)?,
@@ -336,18 +263,10 @@ fn mountpoints_are_unique(devices: &Devices) -> Result<(), DiskoError> {
             let path = node::join(&path, &dataset.key);
             if !names.insert(&dataset.name) {
                 let what = format!("another dataset is called {} too", dataset.name);
-                return Err(DiskoError::new(
-                    &path,
-                    what,
-                    "give every dataset a name of its own",
-                ));
+                return Err(DiskoError::new(&path, what, "give every dataset a name of its own"));
             }
             add(dataset.mounted_at(), path.clone())?;
-            if let DatasetKind::Volume {
-                content: Some(content),
-                ..
-            } = &dataset.kind
-            {
+            if let DatasetKind::Volume { content: Some(content), .. } = &dataset.kind {
                 add(content_at(content).as_deref(), path)?;
             }
         }

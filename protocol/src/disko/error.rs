@@ -15,15 +15,7 @@ pub struct DiskoError {
 impl DiskoError {
     /// Puts the three parts together; an empty path is the layout as a whole.
     pub(crate) fn new(path: &str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        let path = if path.is_empty() {
-            "disko.devices"
-        } else {
-            path
-        };
-        Self {
-            path: path.to_owned(),
-            what: what.into(),
-            remedy: remedy.into(),
-        }
+        let path = if path.is_empty() { "disko.devices" } else { path };
+        Self { path: path.to_owned(), what: what.into(), remedy: remedy.into() }
     }
 }

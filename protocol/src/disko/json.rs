@@ -13,24 +13,13 @@ const LONGEST: usize = 1 << 20;
 pub(super) fn value(json: &[u8]) -> Result<Value, DiskoError> {
     const AGAIN: &str = "evaluate the layout again and send it unchanged";
     if json.len() > LONGEST {
-        let what = format!(
-            "the layout is {} bytes of JSON; the limit is {LONGEST}",
-            json.len()
-        );
+        let what = format!("the layout is {} bytes of JSON; the limit is {LONGEST}", json.len());
         return Err(DiskoError::new("", what, "send config.disko.devices only"));
     }
     match serde_json::from_slice::<Strict>(json) {
         Ok(Strict(value)) => Ok(value),
-        Err(error) if error.is_eof() => Err(DiskoError::new(
-            "",
-            format!("the JSON is cut short: {error}"),
-            AGAIN,
-        )),
-        Err(error) => Err(DiskoError::new(
-            "",
-            format!("this is not valid JSON: {error}"),
-            AGAIN,
-        )),
+        Err(error) if error.is_eof() => Err(DiskoError::new("", format!("the JSON is cut short: {error}"), AGAIN)),
+        Err(error) => Err(DiskoError::new("", format!("this is not valid JSON: {error}"), AGAIN)),
     }
 }
 
@@ -87,9 +76,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             if map.contains_key(&key) {
-                return Err(A::Error::custom(format!(
-                    "the key “{key}” occurs twice in one object"
-                )));
+                return Err(A::Error::custom(format!("the key “{key}” occurs twice in one object")));
             }
             let Strict(value) = entries.next_value()?;
             map.insert(key, value);

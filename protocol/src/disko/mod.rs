@@ -8,6 +8,7 @@
 //! it destroys data. Types disko has and we have not (luks, lvm, mdadm, btrfs, bcachefs, table, hybrid MBR) say so.
 
 pub(crate) use check::normal;
+pub(crate) use node::join;
 
 mod check;
 mod error;
@@ -16,12 +17,13 @@ mod model;
 pub(crate) mod names;
 mod node;
 mod read;
+mod read_pool;
 pub(crate) mod size;
 
 pub use error::DiskoError;
 pub use model::{
-    Content, Dataset, DatasetKind, Devices, Disk, Filesystem, Gpt, Group, Hooks, Mode, Nodev,
-    Partition, Pool, Swap, Topology, Variable, ZfsMember,
+    Content, Dataset, DatasetKind, Devices, Disk, Filesystem, Gpt, Group, Hooks, Mode, Nodev, Partition, Pool, Swap,
+    Topology, Variable, ZfsMember,
 };
 pub use names::partition_path;
 

@@ -37,25 +37,8 @@ impl Hooks {
     /// No script at all.
     #[must_use]
     pub fn are_empty(&self) -> bool {
-        let Self {
-            pre_create,
-            post_create,
-            pre_mount,
-            post_mount,
-            pre_unmount,
-            post_unmount,
-            variables: _,
-        } = self;
-        [
-            pre_create,
-            post_create,
-            pre_mount,
-            post_mount,
-            pre_unmount,
-            post_unmount,
-        ]
-        .iter()
-        .all(|hook| hook.is_empty())
+        let Self { pre_create, post_create, pre_mount, post_mount, pre_unmount, post_unmount, variables: _ } = self;
+        [pre_create, post_create, pre_mount, post_mount, pre_unmount, post_unmount].iter().all(|hook| hook.is_empty())
     }
 }
 
@@ -285,10 +268,9 @@ impl Dataset {
     pub fn mounted_at(&self) -> Option<&str> {
         let option = |key: &str| self.options.get(key).map(String::as_str);
         match &self.kind {
-            DatasetKind::Filesystem {
-                mountpoint: Some(at),
-                ..
-            } if option("mountpoint") != Some("none") && option("canmount") != Some("off") => {
+            DatasetKind::Filesystem { mountpoint: Some(at), .. }
+                if option("mountpoint") != Some("none") && option("canmount") != Some("off") =>
+            {
                 Some(at)
             }
             _ => None,
@@ -302,37 +284,19 @@ impl Devices {
     /// # Errors
     /// No disk has that name, or the device is not a path under `/dev`.
     pub fn set_device(&mut self, disk: &str, device: &str) -> Result<(), super::DiskoError> {
-        let path = format!("disk.{disk}.device");
+        let path = format!("{}.device", super::join("disk", disk));
         let names: Vec<String> = self.disks.keys().cloned().collect();
         let Some(found) = self.disks.get_mut(disk) else {
             let remedy = format!("use one of: {}", names.join(", "));
-            return Err(super::DiskoError::new(
-                &path,
-                format!("the layout has no disk “{disk}”"),
-                remedy,
-            ));
+            return Err(super::DiskoError::new(&path, format!("the layout has no disk “{disk}”"), remedy));
         };
         super::names::device_path(&path, device)?;
         let old = std::mem::replace(&mut found.device, device.to_owned());
         for pool in self.pools.values_mut() {
             if let Mode::Topology(topology) = &mut pool.mode {
-                let Topology {
-                    vdev,
-                    spare,
-                    log,
-                    dedup,
-                    special,
-                    cache,
-                } = topology;
-                let groups = [vdev, log, dedup, special]
-                    .into_iter()
-                    .flatten()
-                    .map(|group| &mut group.members);
-                for member in groups
-                    .chain([spare, cache])
-                    .flatten()
-                    .filter(|member| **member == old)
-                {
+                let Topology { vdev, spare, log, dedup, special, cache } = topology;
+                let groups = [vdev, log, dedup, special].into_iter().flatten().map(|group| &mut group.members);
+                for member in groups.chain([spare, cache]).flatten().filter(|member| **member == old) {
                     device.clone_into(member);
                 }
             }

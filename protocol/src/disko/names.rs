@@ -58,20 +58,14 @@ pub(super) fn mountpoint(path: &str, at: &str) -> Result<(), DiskoError> {
     if at.starts_with('/') && !at.split('/').any(|part| part == "." || part == "..") {
         return Ok(());
     }
-    Err(DiskoError::new(
-        path,
-        format!("“{at}” is not an absolute path"),
-        "write it from the root, such as /boot",
-    ))
+    Err(DiskoError::new(path, format!("“{at}” is not an absolute path"), "write it from the root, such as /boot"))
 }
 
 /// A name zpool(8) accepts.
 pub(super) fn pool(path: &str, name: &str) -> Result<(), DiskoError> {
     const RESERVED: [&str; 4] = ["mirror", "raidz", "draid", "spare"];
     let good = name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "_-:. ".contains(c))
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-:. ".contains(c))
         && !name.ends_with(' ')
         && name.len() < 200
         && name != "log"
@@ -81,11 +75,7 @@ pub(super) fn pool(path: &str, name: &str) -> Result<(), DiskoError> {
         return Ok(());
     }
     let remedy = "start with a letter; use letters, digits, _ - : .; not mirror, raidz, draid, spare, log or c0 to c9";
-    Err(DiskoError::new(
-        path,
-        format!("“{name}” is not a name zpool(8) accepts"),
-        remedy,
-    ))
+    Err(DiskoError::new(path, format!("“{name}” is not a name zpool(8) accepts"), remedy))
 }
 
 /// A dataset name below a pool.
@@ -94,36 +84,26 @@ pub(super) fn dataset(path: &str, name: &str) -> Result<(), DiskoError> {
         !part.is_empty()
             && part != "."
             && part != ".."
-            && part
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "_-:. ".contains(c))
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "_-:. ".contains(c))
     };
     if name.len() < 256 && name.split('/').all(component) {
         return Ok(());
     }
     let what = format!("“{name}” is not a dataset name zfs(8) accepts");
-    Err(DiskoError::new(
-        path,
-        what,
-        "use letters, digits, _ - : . and / between levels",
-    ))
+    Err(DiskoError::new(path, what, "use letters, digits, _ - : . and / between levels"))
 }
 
 /// A property name of zfs or zpool, with `feature@x` and user properties.
 pub(super) fn is_property(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('-')
-        && name
-            .bytes()
-            .all(|c| c.is_ascii_alphanumeric() || b":+._@-".contains(&c))
+        && name.bytes().all(|c| c.is_ascii_alphanumeric() || b":+._@-".contains(&c))
 }
 
 /// What follows `mkfs.` or `-t`.
 pub(super) fn is_filesystem_type(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name
-            .bytes()
-            .all(|c| c.is_ascii_alphanumeric() || b"._-".contains(&c))
+        && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-".contains(&c))
 }
 
 /// A GUID as sgdisk reads it.
@@ -157,7 +137,7 @@ pub(crate) fn type_name(code: &str) -> Option<&'static str> {
         "8309" => "Linux LUKS",
         "8E00" => "Linux LVM",
         "BE00" => "Solaris boot",
-        "BF01" => "Solaris /usr & Mac ZFS",
+        "BF01" => "ZFS",
         "EA00" => "XBOOTLDR",
         "EF00" => "EFI system",
         "EF02" => "BIOS boot",
@@ -194,51 +174,20 @@ mod tests {
 
     #[test]
     fn udev_and_disko_disagree_about_odd_labels() {
-        assert_eq!(
-            partition_path("disk-ssd-zfs", None),
-            "/dev/disk/by-partlabel/disk-ssd-zfs"
-        );
-        assert_eq!(
-            partition_path("a^b~c", None),
-            r"/dev/disk/by-partlabel/a\x5eb\x7ec"
-        );
-        assert_eq!(
-            disko_partition_path("a^b~c", None),
-            r"/dev/disk/by-partlabel/a\x5Eb\x7Ec"
-        );
-        assert_eq!(
-            partition_path("a b/c,d", None),
-            r"/dev/disk/by-partlabel/a\x20b\x2fc\x2cd"
-        );
-        assert_eq!(
-            disko_partition_path("a b/c,d", None),
-            r"/dev/disk/by-partlabel/a\x20b/c,d"
-        );
-        assert_eq!(
-            partition_path("x", Some("ABCD")),
-            "/dev/disk/by-partuuid/abcd"
-        );
+        assert_eq!(partition_path("disk-ssd-zfs", None), "/dev/disk/by-partlabel/disk-ssd-zfs");
+        assert_eq!(partition_path("a^b~c", None), r"/dev/disk/by-partlabel/a\x5eb\x7ec");
+        assert_eq!(disko_partition_path("a^b~c", None), r"/dev/disk/by-partlabel/a\x5Eb\x7Ec");
+        assert_eq!(partition_path("a b/c,d", None), r"/dev/disk/by-partlabel/a\x20b\x2fc\x2cd");
+        assert_eq!(disko_partition_path("a b/c,d", None), r"/dev/disk/by-partlabel/a\x20b/c,d");
+        assert_eq!(partition_path("x", Some("ABCD")), "/dev/disk/by-partuuid/abcd");
     }
 
     #[test]
     fn type_codes_are_those_sgdisk_knows() {
-        for good in [
-            "8300",
-            "ef00",
-            "BF01",
-            "C12A7328-F81F-11D2-BA4B-00A0C93EC93B",
-        ] {
+        for good in ["8300", "ef00", "BF01", "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"] {
             assert!(is_type_code(good), "{good}");
         }
-        for bad in [
-            "EF0",
-            "EF000",
-            "8399",
-            "+300",
-            "",
-            "C12A7328-F81F-11D2-BA4B",
-            "ÀÀ",
-        ] {
+        for bad in ["EF0", "EF000", "8399", "+300", "", "C12A7328-F81F-11D2-BA4B", "ÀÀ"] {
             assert!(!is_type_code(bad), "{bad}");
         }
     }
@@ -248,9 +197,7 @@ mod tests {
         for good in ["rpool", "tank-2", "my pool"] {
             assert!(pool("", good).is_ok(), "{good}");
         }
-        for bad in [
-            "", "-f", "1pool", "mirror", "raidz1x", "log", "c0t0", "a/b", "a@b", "pool ", "é",
-        ] {
+        for bad in ["", "-f", "1pool", "mirror", "raidz1x", "log", "c0t0", "a/b", "a@b", "pool ", "é"] {
             assert!(pool("", bad).is_err(), "{bad}");
         }
         assert!(dataset("", "rpool/safe/var lib").is_ok());

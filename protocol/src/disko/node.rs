@@ -14,11 +14,8 @@ pub(super) struct Node {
 }
 
 /// The path of a member. Keys that would not read well after a dot are quoted, as Nix does.
-pub(super) fn join(path: &str, key: &str) -> String {
-    let plain = !key.is_empty()
-        && key
-            .bytes()
-            .all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-');
+pub(crate) fn join(path: &str, key: &str) -> String {
+    let plain = !key.is_empty() && key.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-');
     match (path.is_empty(), plain) {
         (true, true) => key.to_owned(),
         (true, false) => format!("{key:?}"),
@@ -39,21 +36,15 @@ fn kind(value: &Value) -> &'static str {
 }
 
 fn wrong_type(path: &str, expected: &str, found: &Value) -> DiskoError {
-    DiskoError::new(
-        path,
-        format!("should be {expected}, and is {}", kind(found)),
-        UNEDITED,
-    )
+    DiskoError::new(path, format!("should be {expected}, and is {}", kind(found)), UNEDITED)
 }
 
 /// A string without control characters: none of disko's fields but hooks may have any, and they would garble the plan.
 fn text(path: &str, value: Value) -> Result<String, DiskoError> {
     match value {
-        Value::String(text) if text.chars().any(char::is_control) => Err(DiskoError::new(
-            path,
-            "contains a control character",
-            "remove it from the configuration",
-        )),
+        Value::String(text) if text.chars().any(char::is_control) => {
+            Err(DiskoError::new(path, "contains a control character", "remove it from the configuration"))
+        }
         Value::String(text) => Ok(text),
         other => Err(wrong_type(path, "a string", &other)),
     }
@@ -75,19 +66,23 @@ impl Node {
         join(&self.path, key)
     }
 
-    pub(super) fn error(
-        &self,
-        key: &str,
-        what: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> DiskoError {
+    pub(super) fn error(&self, key: &str, what: impl Into<String>, remedy: impl Into<String>) -> DiskoError {
         DiskoError::new(&self.at(key), what, remedy)
     }
 
+    /// An error about one element of a list.
+    pub(super) fn error_in(
+        &self,
+        key: &str,
+        index: usize,
+        what: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> DiskoError {
+        DiskoError::new(&format!("{}[{index}]", self.at(key)), what, remedy)
+    }
+
     fn take(&mut self, key: &str) -> Result<Value, DiskoError> {
-        self.fields
-            .remove(key)
-            .ok_or_else(|| self.error(key, "is missing", UNEDITED))
+        self.fields.remove(key).ok_or_else(|| self.error(key, "is missing", UNEDITED))
     }
 
     /// A field newer or older releases of disko may lack: absent is `null`.
@@ -125,18 +120,13 @@ impl Node {
 
     pub(super) fn integer(&mut self, key: &str) -> Result<i64, DiskoError> {
         let value = self.take(key)?;
-        value
-            .as_i64()
-            .ok_or_else(|| wrong_type(&self.at(key), "a whole number", &value))
+        value.as_i64().ok_or_else(|| wrong_type(&self.at(key), "a whole number", &value))
     }
 
     pub(super) fn optional_integer(&mut self, key: &str) -> Result<Option<i64>, DiskoError> {
         match self.take_or_null(key) {
             Value::Null => Ok(None),
-            value => value
-                .as_i64()
-                .map(Some)
-                .ok_or_else(|| wrong_type(&self.at(key), "a whole number", &value)),
+            value => value.as_i64().map(Some).ok_or_else(|| wrong_type(&self.at(key), "a whole number", &value)),
         }
     }
 
@@ -144,30 +134,20 @@ impl Node {
         match self.take(key)? {
             Value::Array(items) => {
                 let path = self.at(key);
-                Ok(items
-                    .into_iter()
-                    .enumerate()
-                    .map(|(i, item)| (format!("{path}[{i}]"), item))
-                    .collect())
+                Ok(items.into_iter().enumerate().map(|(i, item)| (format!("{path}[{i}]"), item)).collect())
             }
             other => Err(wrong_type(&self.at(key), "a list", &other)),
         }
     }
 
     pub(super) fn strings(&mut self, key: &str) -> Result<Vec<String>, DiskoError> {
-        self.list(key)?
-            .into_iter()
-            .map(|(path, item)| text(&path, item))
-            .collect()
+        self.list(key)?.into_iter().map(|(path, item)| text(&path, item)).collect()
     }
 
     pub(super) fn string_map(&mut self, key: &str) -> Result<BTreeMap<String, String>, DiskoError> {
         let node = self.child(key)?;
         let path = node.path;
-        node.fields
-            .into_iter()
-            .map(|(name, item)| Ok((name.clone(), text(&join(&path, &name), item)?)))
-            .collect()
+        node.fields.into_iter().map(|(name, item)| Ok((name.clone(), text(&join(&path, &name), item)?))).collect()
     }
 
     pub(super) fn child(&mut self, key: &str) -> Result<Node, DiskoError> {
@@ -183,15 +163,9 @@ impl Node {
     }
 
     /// An object or a string, as `mode` of a pool is.
-    pub(super) fn string_or_child(
-        &mut self,
-        key: &str,
-    ) -> Result<Result<String, Node>, DiskoError> {
+    pub(super) fn string_or_child(&mut self, key: &str) -> Result<Result<String, Node>, DiskoError> {
         match self.take(key)? {
-            Value::Object(fields) => Ok(Err(Node {
-                path: self.at(key),
-                fields,
-            })),
+            Value::Object(fields) => Ok(Err(Node { path: self.at(key), fields })),
             value => text(&self.at(key), value).map(Ok),
         }
     }
@@ -202,11 +176,7 @@ impl Node {
             Value::Null => Ok(Vec::new()),
             Value::Array(items) => {
                 let path = self.at(key);
-                items
-                    .into_iter()
-                    .enumerate()
-                    .map(|(i, item)| Node::new(format!("{path}[{i}]"), item))
-                    .collect()
+                items.into_iter().enumerate().map(|(i, item)| Node::new(format!("{path}[{i}]"), item)).collect()
             }
             value => Ok(vec![Node::new(self.at(key), value)?]),
         }
@@ -222,11 +192,7 @@ impl Node {
         for (name, value) in node.fields {
             let path = join(&path, &name);
             if name.is_empty() || name.chars().any(char::is_control) {
-                return Err(DiskoError::new(
-                    &path,
-                    "is not a usable name",
-                    "rename it in the configuration",
-                ));
+                return Err(DiskoError::new(&path, "is not a usable name", "rename it in the configuration"));
             }
             members.push((name, Node::new(path, value)?));
         }
@@ -239,9 +205,7 @@ impl Node {
         let mut take = |key: &str| -> Result<String, DiskoError> {
             match self.take_or_null(key) {
                 Value::Null => Ok(String::new()),
-                Value::String(script) if script.contains('\0') => {
-                    Err(self.error(key, "contains NUL", UNEDITED))
-                }
+                Value::String(script) if script.contains('\0') => Err(self.error(key, "contains NUL", UNEDITED)),
                 Value::String(script) => Ok(script),
                 other => Err(wrong_type(&self.at(key), "a string", &other)),
             }
@@ -265,19 +229,15 @@ impl Node {
         const SUBMODULES: [&str; 5] = ["content", "partitions", "datasets", "swap", "mode"];
         let mut variables = BTreeMap::new();
         for (name, value) in &self.fields {
-            let plain = name
-                .bytes()
-                .all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-');
+            let plain = name.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-');
             if name.starts_with('_') || SUBMODULES.contains(&name.as_str()) || !plain {
                 continue;
             }
             let variable = match value {
                 Value::Array(items) => Variable::List(items.iter().map(scalar).collect()),
-                Value::Object(map) => Variable::Map(
-                    map.iter()
-                        .map(|(key, value)| (key.clone(), scalar(value)))
-                        .collect(),
-                ),
+                Value::Object(map) => {
+                    Variable::Map(map.iter().map(|(key, value)| (key.clone(), scalar(value))).collect())
+                }
                 other => Variable::Text(scalar(other)),
             };
             variables.insert(name.replace('-', "_"), variable);

@@ -1,25 +1,14 @@
-//! disko's types, field by field.
+//! disko's types, field by field: disks, partitions, what is in them, and nodev.
 
-use super::model::{
-    Content, Dataset, DatasetKind, Devices, Disk, Filesystem, Gpt, Group, Hooks, Mode, Nodev,
-    Partition, Pool, Swap, Topology, ZfsMember,
-};
+use super::model::{Content, Devices, Disk, Filesystem, Gpt, Hooks, Nodev, Partition, Swap, ZfsMember};
 use super::node::Node;
-use super::{DiskoError, names, size};
+use super::{DiskoError, names, read_pool, size};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 const LATER: &str = "use gpt, filesystem, swap and zfs; or partition this disk with disko itself";
 /// Content types disko has and we have not.
-const UNSUPPORTED: [&str; 7] = [
-    "luks",
-    "lvm_pv",
-    "mdraid",
-    "btrfs",
-    "bcachefs",
-    "table",
-    "bcachefs_filesystem",
-];
+const UNSUPPORTED: [&str; 7] = ["luks", "lvm_pv", "mdraid", "btrfs", "bcachefs", "table", "bcachefs_filesystem"];
 
 fn unsupported(path: &str, what: &str) -> DiskoError {
     DiskoError::new(path, format!("{what} is not supported yet"), LATER)
@@ -28,18 +17,14 @@ fn unsupported(path: &str, what: &str) -> DiskoError {
 /// Reads the whole of `config.disko.devices`.
 pub(super) fn devices(value: Value) -> Result<Devices, DiskoError> {
     let mut node = Node::new(String::new(), value)?;
-    for (key, what) in [
-        ("mdadm", "mdadm"),
-        ("lvm_vg", "LVM"),
-        ("bcachefs_filesystems", "bcachefs"),
-    ] {
+    for (key, what) in [("mdadm", "mdadm"), ("lvm_vg", "LVM"), ("bcachefs_filesystems", "bcachefs")] {
         if let Some((_, first)) = node.members(key)?.into_iter().next() {
             return Err(unsupported(first.path(), what));
         }
     }
     let devices = Devices {
         disks: each(&mut node, "disk", disk)?,
-        pools: each(&mut node, "zpool", pool)?,
+        pools: each(&mut node, "zpool", read_pool::pool)?,
         nodev: each(&mut node, "nodev", nodev)?,
     };
     node.finish()?;
@@ -51,23 +36,16 @@ fn each<T>(
     key: &str,
     read: impl Fn(&str, Node) -> Result<T, DiskoError>,
 ) -> Result<BTreeMap<String, T>, DiskoError> {
-    node.members(key)?
-        .into_iter()
-        .map(|(name, member)| Ok((name.clone(), read(&name, member)?)))
-        .collect()
+    node.members(key)?.into_iter().map(|(name, member)| Ok((name.clone(), read(&name, member)?))).collect()
 }
 
 /// Takes `type`, which in these places has only one legal value.
-fn expect_type(node: &mut Node, expected: &str) -> Result<(), DiskoError> {
+pub(super) fn expect_type(node: &mut Node, expected: &str) -> Result<(), DiskoError> {
     let found = node.string("type")?;
     if found == expected {
         return Ok(());
     }
-    Err(node.error(
-        "type",
-        format!("is “{found}”, and only “{expected}” can stand here"),
-        "do not edit disko's JSON",
-    ))
+    Err(node.error("type", format!("is “{found}”, and only “{expected}” can stand here"), "do not edit disko's JSON"))
 }
 
 fn disk(_: &str, mut node: Node) -> Result<Disk, DiskoError> {
@@ -80,23 +58,14 @@ fn disk(_: &str, mut node: Node) -> Result<Disk, DiskoError> {
         node.ignore(field);
     }
     let Some(content) = node.optional_child("content")? else {
-        return Err(node.error(
-            "content",
-            "is null",
-            "give the disk content, or remove it from the layout",
-        ));
+        return Err(node.error("content", "is null", "give the disk content, or remove it from the layout"));
     };
     let content = match content.peek_str("type") {
         Some("gpt") => Content::Gpt(gpt(content, &device)?),
         _ => leaf(content, &[&device])?,
     };
     node.finish()?;
-    Ok(Disk {
-        device,
-        destroy,
-        content,
-        hooks,
-    })
+    Ok(Disk { device, destroy, content, hooks })
 }
 
 fn gpt(mut node: Node, disk: &str) -> Result<Gpt, DiskoError> {
@@ -111,16 +80,10 @@ fn gpt(mut node: Node, disk: &str) -> Result<Gpt, DiskoError> {
     // disko sorts by priority, then attribute name; the position is the partition's number.
     sorted.sort_by(|(a, key_a, _), (b, key_b, _)| (a, key_a).cmp(&(b, key_b)));
     if sorted.len() > 128 {
-        return Err(node.error(
-            "partitions",
-            "has more than 128 members",
-            "a GPT holds 128 partitions",
-        ));
+        return Err(node.error("partitions", "has more than 128 members", "a GPT holds 128 partitions"));
     }
-    let partitions = (1..)
-        .zip(sorted)
-        .map(|(number, (_, key, member))| partition(number, key, member))
-        .collect::<Result<_, _>>()?;
+    let partitions =
+        (1..).zip(sorted).map(|(number, (_, key, member))| partition(number, key, member)).collect::<Result<_, _>>()?;
     node.finish()?;
     Ok(Gpt { partitions, hooks })
 }
@@ -130,11 +93,7 @@ fn partition(number: u32, key: String, mut node: Node) -> Result<Partition, Disk
     let index = node.integer("_index")?;
     if index != i64::from(number) {
         let what = format!("is {index}, and by priority and name this is partition {number}");
-        return Err(node.error(
-            "_index",
-            what,
-            "give every partition a name of its own, and do not edit disko's JSON",
-        ));
+        return Err(node.error("_index", what, "give every partition a name of its own, and do not edit disko's JSON"));
     }
     if let Some(hybrid) = node.optional_child("hybrid")? {
         return Err(unsupported(hybrid.path(), "a hybrid MBR"));
@@ -142,30 +101,18 @@ fn partition(number: u32, key: String, mut node: Node) -> Result<Partition, Disk
     let type_code = node.string("type")?;
     if !names::is_type_code(&type_code) {
         let what = format!("“{type_code}” is not a partition type sgdisk knows");
-        return Err(node.error(
-            "type",
-            what,
-            "use 4 hex digits from `sgdisk --list-types`, such as 8300, or a GUID",
-        ));
+        return Err(node.error("type", what, "use 4 hex digits from `sgdisk --list-types`, such as 8300, or a GUID"));
     }
     let size = node.string("size")?;
     if !size::is_size(&size) {
         let what = format!("“{size}” is not a size disko accepts");
-        return Err(node.error(
-            "size",
-            what,
-            "write a whole number and K, M, G, T or P, such as 10G; or 100%",
-        ));
+        return Err(node.error("size", what, "write a whole number and K, M, G, T or P, such as 10G; or 100%"));
     }
     let place = |node: &mut Node, field: &str| -> Result<String, DiskoError> {
         let text = node.string(field)?;
         if size::place(&text, 512).is_none() {
             let what = format!("“{text}” is not a position sgdisk reads");
-            return Err(node.error(
-                field,
-                what,
-                "write [+-], a whole number, and K, M, G, T, P or s, such as +10G",
-            ));
+            return Err(node.error(field, what, "write [+-], a whole number, and K, M, G, T, P or s, such as +10G"));
         }
         Ok(text)
     };
@@ -180,11 +127,7 @@ fn partition(number: u32, key: String, mut node: Node) -> Result<Partition, Disk
         match bit.as_u64().and_then(|bit| u8::try_from(bit).ok()) {
             Some(bit @ 0..=63) => attributes.push(bit),
             _ => {
-                return Err(DiskoError::new(
-                    &path,
-                    "is not an attribute bit",
-                    "use whole numbers from 0 to 63",
-                ));
+                return Err(DiskoError::new(&path, "is not an attribute bit", "use whole numbers from 0 to 63"));
             }
         }
     }
@@ -192,29 +135,17 @@ fn partition(number: u32, key: String, mut node: Node) -> Result<Partition, Disk
     attributes.dedup();
     let uuid = node.optional_string("uuid")?;
     if uuid.as_deref().is_some_and(|uuid| !names::is_guid(uuid)) {
-        return Err(node.error(
-            "uuid",
-            "is not a GUID",
-            "write it as uuidgen(1) prints it, or leave it out",
-        ));
+        return Err(node.error("uuid", "is not a GUID", "write it as uuidgen(1) prints it, or leave it out"));
     }
     let label = node.string("label")?;
     if label.is_empty() || label.encode_utf16().count() > 36 || !label.is_ascii() {
-        let remedy =
-            "use 1 to 36 letters, digits, - or _ (a GPT holds no more, and disko takes ASCII only)";
-        return Err(node.error(
-            "label",
-            format!("“{label}” cannot be a partition's name"),
-            remedy,
-        ));
+        let remedy = "use 1 to 36 letters, digits, - or _ (a GPT holds no more, and disko takes ASCII only)";
+        return Err(node.error("label", format!("“{label}” cannot be a partition's name"), remedy));
     }
     let device = names::partition_path(&label, uuid.as_deref());
     let disko_device = names::disko_partition_path(&label, uuid.as_deref());
     same_device(&mut node, &[&disko_device])?;
-    let content = node
-        .optional_child("content")?
-        .map(|content| leaf(content, &[&disko_device]))
-        .transpose()?;
+    let content = node.optional_child("content")?.map(|content| leaf(content, &[&disko_device])).transpose()?;
     node.finish()?;
     let uuid = uuid.map(|uuid| uuid.to_ascii_lowercase());
     Ok(Partition {
@@ -239,19 +170,12 @@ fn same_device(node: &mut Node, expected: &[&str]) -> Result<(), DiskoError> {
     if expected.contains(&device.as_str()) {
         return Ok(());
     }
-    let what = format!(
-        "is {device}, and what it lies on is {}",
-        expected.join(" or ")
-    );
-    Err(node.error(
-        "device",
-        what,
-        "set device on the disk only, and label on the partition only",
-    ))
+    let what = format!("is {device}, and what it lies on is {}", expected.join(" or "));
+    Err(node.error("device", what, "set device on the disk only, and label on the partition only"))
 }
 
 /// Content that lies directly on `devices` (one path, as disko spells it).
-fn leaf(mut node: Node, devices: &[&str]) -> Result<Content, DiskoError> {
+pub(super) fn leaf(mut node: Node, devices: &[&str]) -> Result<Content, DiskoError> {
     let kind = node.peek_str("type").unwrap_or_default().to_owned();
     match kind.as_str() {
         "filesystem" => {
@@ -274,20 +198,14 @@ fn leaf(mut node: Node, devices: &[&str]) -> Result<Content, DiskoError> {
             node.finish()?;
             Ok(Content::Zfs(ZfsMember { pool, hooks }))
         }
-        "gpt" => Err(node.error(
-            "type",
-            "a partition table inside a partition is impossible",
-            "use gpt on whole disks only",
-        )),
+        "gpt" => {
+            Err(node.error("type", "a partition table inside a partition is impossible", "use gpt on whole disks only"))
+        }
         known if UNSUPPORTED.contains(&known) => Err(unsupported(node.path(), known)),
         _ => {
             let found = node.string("type")?;
             let what = format!("“{found}” is not a content type of disko");
-            Err(node.error(
-                "type",
-                what,
-                "use gpt, filesystem, swap or zfs (ext4 is a format of filesystem)",
-            ))
+            Err(node.error("type", what, "use gpt, filesystem, swap or zfs (ext4 is a format of filesystem)"))
         }
     }
 }
@@ -295,33 +213,19 @@ fn leaf(mut node: Node, devices: &[&str]) -> Result<Content, DiskoError> {
 fn filesystem(mut node: Node, hooks: Hooks) -> Result<Filesystem, DiskoError> {
     let format = node.string("format")?;
     if !names::is_filesystem_type(&format) {
-        return Err(node.error(
-            "format",
-            format!("“{format}” is not a filesystem"),
-            "use vfat, ext4, f2fs or xfs",
-        ));
+        return Err(node.error("format", format!("“{format}” is not a filesystem"), "use vfat, ext4, f2fs or xfs"));
     }
     if matches!(format.as_str(), "swap" | "zfs" | "btrfs" | "bcachefs") {
         let what = format!("“{format}” is not made with mkfs.{format} here");
-        return Err(node.error(
-            "format",
-            what,
-            "use content of type swap or zfs; btrfs is not supported yet",
-        ));
+        return Err(node.error("format", what, "use content of type swap or zfs; btrfs is not supported yet"));
     }
     let arguments = node.strings("extraArgs")?;
     let (mountpoint, mount_options) = mounting(&mut node)?;
     node.finish()?;
-    Ok(Filesystem {
-        format,
-        arguments,
-        mountpoint,
-        mount_options,
-        hooks,
-    })
+    Ok(Filesystem { format, arguments, mountpoint, mount_options, hooks })
 }
 
-fn mounting(node: &mut Node) -> Result<(Option<String>, Vec<String>), DiskoError> {
+pub(super) fn mounting(node: &mut Node) -> Result<(Option<String>, Vec<String>), DiskoError> {
     let at = node.optional_string("mountpoint")?;
     if let Some(at) = &at {
         names::mountpoint(&node.at("mountpoint"), at)?;
@@ -330,20 +234,12 @@ fn mounting(node: &mut Node) -> Result<(Option<String>, Vec<String>), DiskoError
 }
 
 /// Options end up as `-o WORD`; disko splices some of them into shell text, so what the shell would change is refused.
-fn mount_options(node: &mut Node) -> Result<Vec<String>, DiskoError> {
+pub(super) fn mount_options(node: &mut Node) -> Result<Vec<String>, DiskoError> {
     let options = node.strings("mountOptions")?;
     for (i, option) in options.iter().enumerate() {
-        if option.is_empty()
-            || option
-                .chars()
-                .any(|c| c.is_whitespace() || "'\"`$;&|<>\\*?(){}#".contains(c))
-        {
+        if option.is_empty() || option.chars().any(|c| c.is_whitespace() || "'\"`$;&|<>\\*?(){}#".contains(c)) {
             let what = format!("“{option}” is not one mount option");
-            return Err(node.error(
-                &format!("mountOptions[{i}]"),
-                what,
-                "write one option in each list element",
-            ));
+            return Err(node.error_in("mountOptions", i, what, "write one option in each list element"));
         }
     }
     Ok(options)
@@ -351,34 +247,21 @@ fn mount_options(node: &mut Node) -> Result<Vec<String>, DiskoError> {
 
 fn swap(mut node: Node, hooks: Hooks) -> Result<Swap, DiskoError> {
     if node.boolean("randomEncryption")? {
-        return Err(unsupported(
-            &node.at("randomEncryption"),
-            "randomEncryption",
-        ));
+        return Err(unsupported(&node.at("randomEncryption"), "randomEncryption"));
     }
     node.ignore("resumeDevice");
     let mut arguments = Vec::new();
     for (i, argument) in node.strings("extraArgs")?.iter().enumerate() {
         // disko splices these into shell text, where "-L x" becomes two words.
-        if argument
-            .chars()
-            .any(|c| "'\"`$;&|<>\\*?(){}#~[]".contains(c))
-        {
+        if argument.chars().any(|c| "'\"`$;&|<>\\*?(){}#~[]".contains(c)) {
             let what = format!("“{argument}” would be changed by the shell disko gives it to");
-            return Err(node.error(&format!("extraArgs[{i}]"), what, "use plain words only"));
+            return Err(node.error_in("extraArgs", i, what, "use plain words only"));
         }
         arguments.extend(argument.split_whitespace().map(str::to_owned));
     }
     let discard = node.optional_string("discardPolicy")?;
-    if discard
-        .as_deref()
-        .is_some_and(|policy| !matches!(policy, "once" | "pages" | "both"))
-    {
-        return Err(node.error(
-            "discardPolicy",
-            "is not a policy swapon(8) knows",
-            "use once, pages or both",
-        ));
+    if discard.as_deref().is_some_and(|policy| !matches!(policy, "once" | "pages" | "both")) {
+        return Err(node.error("discardPolicy", "is not a policy swapon(8) knows", "use once, pages or both"));
     }
     let priority = node.optional_integer("priority")?;
     if priority.is_some_and(|priority| !(-1..=32767).contains(&priority)) {
@@ -386,193 +269,7 @@ fn swap(mut node: Node, hooks: Hooks) -> Result<Swap, DiskoError> {
     }
     let mount_options = mount_options(&mut node)?;
     node.finish()?;
-    Ok(Swap {
-        arguments,
-        mount_options,
-        discard,
-        priority,
-        hooks,
-    })
-}
-
-fn properties(node: &mut Node, key: &str) -> Result<BTreeMap<String, String>, DiskoError> {
-    let map = node.string_map(key)?;
-    match map.keys().find(|name| !names::is_property(name)) {
-        None => Ok(map),
-        Some(name) => {
-            let path = super::node::join(&node.at(key), name);
-            Err(DiskoError::new(
-                &path,
-                "is not a property name",
-                "see zfsprops(7) and zpoolprops(7)",
-            ))
-        }
-    }
-}
-
-fn pool(_: &str, mut node: Node) -> Result<Pool, DiskoError> {
-    let hooks = node.hooks()?;
-    expect_type(&mut node, "zpool")?;
-    let name = node.string("name")?;
-    names::pool(&node.at("name"), &name)?;
-    let mode = match node.string_or_child("mode")? {
-        Ok(word) => Mode::Simple(vdev_mode(&node.at("mode"), word)?),
-        Err(mut outer) => {
-            let topology = topology(outer.child("topology")?)?;
-            outer.finish()?;
-            Mode::Topology(topology)
-        }
-    };
-    let options = properties(&mut node, "options")?;
-    let root_options = properties(&mut node, "rootFsOptions")?;
-    // The implicit dataset `__root` repeats these two, and disko acts on that one.
-    let (_, _) = mounting(&mut node)?;
-    let datasets = node
-        .members("datasets")?
-        .into_iter()
-        .map(|(key, member)| dataset(&name, key, member))
-        .collect::<Result<_, _>>()?;
-    node.finish()?;
-    Ok(Pool {
-        name,
-        mode,
-        options,
-        root_options,
-        datasets,
-        hooks,
-    })
-}
-
-fn vdev_mode(path: &str, word: String) -> Result<Option<String>, DiskoError> {
-    match word.as_str() {
-        "" => Ok(None),
-        "mirror" | "raidz" | "raidz1" | "raidz2" | "raidz3" => Ok(Some(word)),
-        _ => Err(DiskoError::new(
-            path,
-            format!("“{word}” is not a way to group pool members"),
-            "use mirror, raidz, raidz1, raidz2, raidz3, or nothing",
-        )),
-    }
-}
-
-fn topology(mut node: Node) -> Result<Topology, DiskoError> {
-    expect_type(&mut node, "topology")?;
-    let groups = |node: &mut Node, key: &str| -> Result<Vec<Group>, DiskoError> {
-        node.children_list(key)?
-            .into_iter()
-            .map(|mut group| {
-                let mode = group.string("mode")?;
-                let mode = vdev_mode(&group.at("mode"), mode)?;
-                let members = group.strings("members")?;
-                group.finish()?;
-                Ok(Group { mode, members })
-            })
-            .collect()
-    };
-    let topology = Topology {
-        vdev: groups(&mut node, "vdev")?,
-        spare: node.strings("spare")?,
-        log: groups(&mut node, "log")?,
-        dedup: groups(&mut node, "dedup")?,
-        special: groups(&mut node, "special")?,
-        cache: node.strings("cache")?,
-    };
-    node.finish()?;
-    Ok(topology)
-}
-
-fn dataset(pool: &str, key: String, mut node: Node) -> Result<Dataset, DiskoError> {
-    let hooks = node.hooks()?;
-    let kind = node.string("type")?;
-    let short = node.string("name")?;
-    let options = properties(&mut node, "options")?;
-    match kind.as_str() {
-        "zfs_fs" => {
-            let name = node.string("_name")?;
-            let create = node.boolean("_createFilesystem")?;
-            let expected = if create {
-                format!("{pool}/{short}")
-            } else {
-                pool.to_owned()
-            };
-            if name != expected {
-                let what = format!("is “{name}”, and should be “{expected}”");
-                return Err(node.error("_name", what, "do not edit disko's JSON"));
-            }
-            names::dataset(node.path(), &name)?;
-            let (mountpoint, mount_options) = mounting(&mut node)?;
-            node.finish()?;
-            let kind = DatasetKind::Filesystem {
-                create,
-                mountpoint,
-                mount_options,
-            };
-            Ok(Dataset {
-                key,
-                name,
-                options,
-                kind,
-                hooks,
-            })
-        }
-        "zfs_volume" => {
-            let name = format!("{pool}/{short}");
-            names::dataset(node.path(), &name)?;
-            let Some(size) = node.optional_string("size")? else {
-                return Err(node.error("size", "is null", "give the volume a size, such as 10G"));
-            };
-            if !is_volume_size(&size) {
-                let what = format!("“{size}” is not a size zfs(8) accepts");
-                return Err(node.error(
-                    "size",
-                    what,
-                    "write a number and K, M, G or T, such as 10G",
-                ));
-            }
-            let arguments = node.strings("extraArgs")?;
-            mount_options(&mut node)?;
-            let device = format!("/dev/zvol/{name}");
-            let content = node
-                .optional_child("content")?
-                .map(|content| leaf(content, &[&device]))
-                .transpose()?;
-            node.finish()?;
-            let kind = DatasetKind::Volume {
-                size,
-                arguments,
-                content: content.map(Box::new),
-            };
-            Ok(Dataset {
-                key,
-                name,
-                options,
-                kind,
-                hooks,
-            })
-        }
-        other => {
-            let what = format!("“{other}” is not a kind of dataset");
-            Err(node.error("type", what, "use zfs_fs or zfs_volume"))
-        }
-    }
-}
-
-fn is_volume_size(text: &str) -> bool {
-    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = text
-        .get(number.len()..)
-        .unwrap_or_default()
-        .to_ascii_uppercase();
-    let digits = |part: &str| {
-        !part.is_empty() && part.len() < 19 && part.bytes().all(|c| c.is_ascii_digit())
-    };
-    let good_number = match number.split_once('.') {
-        Some((whole, fraction)) => digits(whole) && digits(fraction),
-        None => digits(number),
-    };
-    let unit = unit.strip_suffix('B').unwrap_or(&unit);
-    let unit = unit.strip_suffix('I').unwrap_or(unit);
-    good_number && matches!(unit, "" | "K" | "M" | "G" | "T" | "P" | "E")
+    Ok(Swap { arguments, mount_options, discard, priority, hooks })
 }
 
 fn nodev(_: &str, mut node: Node) -> Result<Nodev, DiskoError> {
@@ -580,27 +277,13 @@ fn nodev(_: &str, mut node: Node) -> Result<Nodev, DiskoError> {
     expect_type(&mut node, "nodev")?;
     let fstype = node.string("fsType")?;
     if !names::is_filesystem_type(&fstype) {
-        return Err(node.error(
-            "fsType",
-            format!("“{fstype}” is not a filesystem type"),
-            "use tmpfs, or none to bind",
-        ));
+        return Err(node.error("fsType", format!("“{fstype}” is not a filesystem type"), "use tmpfs, or none to bind"));
     }
     let device = node.string("device")?;
     if device.is_empty() || device.starts_with('-') {
-        return Err(node.error(
-            "device",
-            format!("“{device}” cannot be mounted"),
-            "give the source to mount",
-        ));
+        return Err(node.error("device", format!("“{device}” cannot be mounted"), "give the source to mount"));
     }
     let (mountpoint, mount_options) = mounting(&mut node)?;
     node.finish()?;
-    Ok(Nodev {
-        fstype,
-        device,
-        mountpoint,
-        mount_options,
-        hooks,
-    })
+    Ok(Nodev { fstype, device, mountpoint, mount_options, hooks })
 }

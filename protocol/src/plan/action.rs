@@ -39,18 +39,12 @@ where
     I: IntoIterator,
     I::Item: Into<String>,
 {
-    Action::Run {
-        argv: argv.into_iter().map(Into::into).collect(),
-        allow_failure: false,
-    }
+    Action::Run { argv: argv.into_iter().map(Into::into).collect(), allow_failure: false }
 }
 
 fn tolerated(action: Action) -> Action {
     match action {
-        Action::Run { argv, .. } => Action::Run {
-            argv,
-            allow_failure: true,
-        },
+        Action::Run { argv, .. } => Action::Run { argv, allow_failure: true },
         other => other,
     }
 }
@@ -65,17 +59,11 @@ fn reread(device: &str) -> [Action; 3] {
 }
 
 fn with_flag<'a>(flag: &'a str, values: &'a [String]) -> impl Iterator<Item = String> + 'a {
-    values
-        .iter()
-        .flat_map(move |value| [flag.to_owned(), value.clone()])
+    values.iter().flat_map(move |value| [flag.to_owned(), value.clone()])
 }
 
-fn properties<'a>(
-    flag: &'a str,
-    map: &'a BTreeMap<String, String>,
-) -> impl Iterator<Item = String> + 'a {
-    map.iter()
-        .flat_map(move |(key, value)| [flag.to_owned(), format!("{key}={value}")])
+fn properties<'a>(flag: &'a str, map: &'a BTreeMap<String, String>) -> impl Iterator<Item = String> + 'a {
+    map.iter().flat_map(move |(key, value)| [flag.to_owned(), format!("{key}={value}")])
 }
 
 impl Step {
@@ -96,16 +84,9 @@ impl Step {
             Self::ClearTable { device } => vec![run(["sgdisk", "--clear", device])],
             Self::CreatePartition { .. } => self.create_partition(),
             Self::WaitForDevice { path, within, .. } => {
-                vec![Action::WaitForDevice {
-                    path: path.clone(),
-                    within: within.clone(),
-                }]
+                vec![Action::WaitForDevice { path: path.clone(), within: within.clone() }]
             }
-            Self::MakeFilesystem {
-                device,
-                format,
-                arguments,
-            } => {
+            Self::MakeFilesystem { device, format, arguments } => {
                 let mut argv = vec![format!("mkfs.{format}")];
                 argv.extend_from_slice(arguments);
                 argv.push(device.clone());
@@ -117,40 +98,21 @@ impl Step {
                 argv.push(device.clone());
                 vec![run(argv)]
             }
-            Self::CreatePool {
-                pool,
-                properties,
-                root_properties,
-                vdevs,
-            } => create_pool(pool, properties, root_properties, vdevs),
-            Self::SetProperties {
-                dataset,
-                properties,
-            } => {
+            Self::CreatePool { pool, properties, root_properties, vdevs } => {
+                create_pool(pool, properties, root_properties, vdevs)
+            }
+            Self::SetProperties { dataset, properties } => {
                 let mut argv: Vec<String> = ["zfs", "set", "-u"].map(Into::into).into();
-                argv.extend(
-                    properties
-                        .iter()
-                        .map(|(key, value)| format!("{key}={value}")),
-                );
+                argv.extend(properties.iter().map(|(key, value)| format!("{key}={value}")));
                 argv.push(dataset.clone());
                 vec![run(argv)]
             }
-            Self::CreateDataset {
-                dataset,
-                properties: map,
-            } => {
-                let mut argv: Vec<String> =
-                    ["zfs", "create", "-up", dataset].map(Into::into).into();
+            Self::CreateDataset { dataset, properties: map } => {
+                let mut argv: Vec<String> = ["zfs", "create", "-up", dataset].map(Into::into).into();
                 argv.extend(properties("-o", map));
                 vec![run(argv)]
             }
-            Self::CreateVolume {
-                dataset,
-                size,
-                properties: map,
-                arguments,
-            } => {
+            Self::CreateVolume { dataset, size, properties: map, arguments } => {
                 let mut argv: Vec<String> = ["zfs", "create", dataset].map(Into::into).into();
                 argv.extend(properties("-o", map));
                 argv.extend(["-V".to_owned(), size.clone()]);
@@ -158,36 +120,19 @@ impl Step {
                 vec![
                     run(argv),
                     run(["zvol_wait"]),
-                    tolerated(run([
-                        "partprobe".to_owned(),
-                        format!("/dev/zvol/{dataset}"),
-                    ])),
+                    tolerated(run(["partprobe".to_owned(), format!("/dev/zvol/{dataset}")])),
                     run(["udevadm", "trigger", "--subsystem-match=block"]),
                     run(["udevadm", "settle", "--timeout=120"]),
                 ]
             }
-            Self::Hook {
-                script, variables, ..
-            } => vec![hook(script, variables)],
-            Self::Mount {
-                source,
-                target,
-                fstype,
-                options,
-            } => {
-                let mut argv: Vec<String> = ["mount", source, target, "-t", fstype]
-                    .map(Into::into)
-                    .into();
+            Self::Hook { script, variables, .. } => vec![hook(script, variables)],
+            Self::Mount { source, target, fstype, options } => {
+                let mut argv: Vec<String> = ["mount", source, target, "-t", fstype].map(Into::into).into();
                 argv.extend(with_flag("-o", options));
                 argv.extend(["-o", "X-mount.mkdir"].map(Into::into));
                 vec![run(argv)]
             }
-            Self::SwapOn {
-                device,
-                discard,
-                priority,
-                options,
-            } => {
+            Self::SwapOn { device, discard, priority, options } => {
                 let mut argv = vec!["swapon".to_owned()];
                 match discard.as_deref() {
                     None => {}
@@ -202,9 +147,7 @@ impl Step {
                 vec![run(argv)]
             }
             Self::ImportPool { pool, members } => {
-                let mut argv: Vec<String> = ["zpool", "import", "-f", "-N", "-R", super::TARGET]
-                    .map(Into::into)
-                    .into();
+                let mut argv: Vec<String> = ["zpool", "import", "-f", "-N", "-R", super::TARGET].map(Into::into).into();
                 argv.extend(with_flag("-d", members));
                 argv.push(pool.clone());
                 vec![run(argv)]
@@ -220,16 +163,7 @@ impl Step {
 
     fn create_partition(&self) -> Vec<Action> {
         let Self::CreatePartition {
-            device,
-            number: n,
-            label,
-            type_code,
-            attributes,
-            start,
-            end,
-            alignment,
-            uuid,
-            ..
+            device, number: n, label, type_code, attributes, start, end, alignment, uuid, ..
         } = self
         else {
             return Vec::new();
@@ -239,18 +173,11 @@ impl Step {
             argv.push(format!("--set-alignment={alignment}"));
         }
         argv.push(format!("--new={n}:{start}:{end}"));
-        argv.push(format!(
-            "--partition-guid={n}:{}",
-            uuid.as_deref().unwrap_or("R")
-        ));
+        argv.push(format!("--partition-guid={n}:{}", uuid.as_deref().unwrap_or("R")));
         argv.push(format!("--change-name={n}:{label}"));
         argv.push(format!("--typecode={n}:{type_code}"));
         argv.push(format!("--attributes={n}:=:0"));
-        argv.extend(
-            attributes
-                .iter()
-                .map(|bit| format!("--attributes={n}:set:{bit}")),
-        );
+        argv.extend(attributes.iter().map(|bit| format!("--attributes={n}:set:{bit}")));
         argv.push(device.clone());
         let mut actions = vec![run(argv)];
         actions.extend(reread(device));
@@ -265,9 +192,7 @@ fn create_pool(
     vdevs: &[Vdev],
 ) -> Vec<Action> {
     let root = |key: &str| root_properties.get(key).map(String::as_str);
-    let mut argv: Vec<String> = ["zpool", "create", "-f", pool, "-R", super::TARGET]
-        .map(Into::into)
-        .into();
+    let mut argv: Vec<String> = ["zpool", "create", "-f", pool, "-R", super::TARGET].map(Into::into).into();
     if root("canmount") == Some("off") {
         argv.extend(["-m", "none"].map(Into::into));
     }
@@ -285,8 +210,8 @@ fn create_pool(
     }
     let mut actions = vec![run(argv)];
     // zpool-create(8) mounts the root dataset unless told otherwise; disko asks `zfs get mounted` and unmounts it.
-    let stays_unmounted = matches!(root("canmount"), Some("off" | "noauto"))
-        || matches!(root("mountpoint"), Some("none" | "legacy"));
+    let stays_unmounted =
+        matches!(root("canmount"), Some("off" | "noauto")) || matches!(root("mountpoint"), Some("none" | "legacy"));
     if !stays_unmounted {
         actions.push(tolerated(run(["zfs", "unmount", pool])));
     }
@@ -309,10 +234,8 @@ fn hook(script: &str, variables: &BTreeMap<String, Variable>) -> Action {
                 let _ = writeln!(text, "declare -a {name}=({})", words.join(" "));
             }
             Variable::Map(map) => {
-                let words: Vec<String> = map
-                    .iter()
-                    .map(|(key, value)| format!("[{}]={}", quoted(key), quoted(value)))
-                    .collect();
+                let words: Vec<String> =
+                    map.iter().map(|(key, value)| format!("[{}]={}", quoted(key), quoted(value))).collect();
                 let _ = writeln!(text, "declare -A {name}=({})", words.join(" "));
             }
         }

@@ -33,12 +33,7 @@ impl Plan {
         let mut layout = TargetLayout::default();
         for step in &self.steps {
             match step {
-                Step::Mount {
-                    source,
-                    target,
-                    fstype,
-                    ..
-                } => layout.mounts.push(MountPoint {
+                Step::Mount { source, target, fstype, .. } => layout.mounts.push(MountPoint {
                     target: target.clone(),
                     source: source.clone(),
                     fstype: fstype.clone(),
@@ -54,22 +49,10 @@ impl Plan {
     /// Undoes the mounting: swap off, unmount in reverse order, export pools in reverse order.
     #[must_use]
     pub fn unmount(&self) -> Vec<Step> {
-        let TargetLayout {
-            mounts,
-            pools,
-            swaps,
-        } = self.target_layout();
-        let swaps = swaps
-            .into_iter()
-            .rev()
-            .map(|device| Step::SwapOff { device });
-        let mounts = mounts.into_iter().rev().map(|mount| Step::Unmount {
-            target: mount.target,
-        });
-        let pools = pools
-            .into_iter()
-            .rev()
-            .map(|pool| Step::ExportPool { pool });
+        let TargetLayout { mounts, pools, swaps } = self.target_layout();
+        let swaps = swaps.into_iter().rev().map(|device| Step::SwapOff { device });
+        let mounts = mounts.into_iter().rev().map(|mount| Step::Unmount { target: mount.target });
+        let pools = pools.into_iter().rev().map(|pool| Step::ExportPool { pool });
         swaps.chain(mounts).chain(pools).collect()
     }
 
@@ -80,37 +63,25 @@ impl Plan {
         let mut steps = Vec::new();
         for step in &self.steps {
             if let Step::CreatePool { pool, vdevs, .. } = step {
-                let members = vdevs
-                    .iter()
-                    .flat_map(|vdev| vdev.members.iter().cloned())
-                    .collect();
-                steps.push(Step::ImportPool {
-                    pool: pool.clone(),
-                    members,
-                });
+                let members = vdevs.iter().flat_map(|vdev| vdev.members.iter().cloned()).collect();
+                steps.push(Step::ImportPool { pool: pool.clone(), members });
             }
         }
-        steps.extend(self.keys().map(|(dataset, location)| Step::LoadKey {
-            dataset: dataset.to_owned(),
-            location: location.to_owned(),
-        }));
         steps.extend(
-            self.steps
-                .iter()
-                .filter(|step| step.phase() == Stage::Mount)
-                .cloned(),
+            self.keys().map(|(dataset, location)| Step::LoadKey {
+                dataset: dataset.to_owned(),
+                location: location.to_owned(),
+            }),
         );
+        steps.extend(self.steps.iter().filter(|step| step.phase() == Stage::Mount).cloned());
         steps
     }
 
     /// Files with encryption keys the layout names (`keylocation=file://…`); they must exist before formatting begins.
     #[must_use]
     pub fn key_files(&self) -> Vec<String> {
-        let mut files: Vec<String> = self
-            .keys()
-            .filter_map(|(_, location)| location.strip_prefix("file://"))
-            .map(str::to_owned)
-            .collect();
+        let mut files: Vec<String> =
+            self.keys().filter_map(|(_, location)| location.strip_prefix("file://")).map(str::to_owned).collect();
         files.sort();
         files.dedup();
         files
@@ -118,26 +89,13 @@ impl Plan {
 
     fn keys(&self) -> impl Iterator<Item = (&str, &str)> {
         fn location(map: &BTreeMap<String, String>) -> Option<&str> {
-            map.get("keylocation")
-                .map(String::as_str)
-                .filter(|location| *location != "none")
+            map.get("keylocation").map(String::as_str).filter(|location| *location != "none")
         }
         self.steps.iter().filter_map(|step| match step {
-            Step::CreatePool {
-                pool,
-                root_properties,
-                ..
-            } => Some((pool.as_str(), location(root_properties)?)),
-            Step::CreateDataset {
-                dataset,
-                properties,
-                ..
+            Step::CreatePool { pool, root_properties, .. } => Some((pool.as_str(), location(root_properties)?)),
+            Step::CreateDataset { dataset, properties, .. } | Step::CreateVolume { dataset, properties, .. } => {
+                Some((dataset.as_str(), location(properties)?))
             }
-            | Step::CreateVolume {
-                dataset,
-                properties,
-                ..
-            } => Some((dataset.as_str(), location(properties)?)),
             _ => None,
         })
     }

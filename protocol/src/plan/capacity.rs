@@ -11,9 +11,7 @@ use std::collections::BTreeMap;
 /// and logs.
 #[must_use]
 pub fn space_needed(nar_size: u64) -> u64 {
-    nar_size
-        .saturating_add(nar_size / 10)
-        .saturating_add(64 << 20)
+    nar_size.saturating_add(nar_size / 10).saturating_add(64 << 20)
 }
 
 /// Disks and where their partitions will be.
@@ -26,20 +24,12 @@ pub(super) struct Sizes<'a> {
 
 impl Sizes<'_> {
     fn disk(&self, name: &str) -> u64 {
-        self.targets
-            .get(name)
-            .map_or(0, |(_, facts)| facts.size_bytes)
+        self.targets.get(name).map_or(0, |(_, facts)| facts.size_bytes)
     }
 
     fn partition(&self, name: &str, index: usize) -> u64 {
-        let sector = self
-            .targets
-            .get(name)
-            .map_or(512, |(_, facts)| facts.logical_sector_bytes);
-        self.extents
-            .get(name)
-            .and_then(|extents| extents.get(index))
-            .map_or(0, |extent| extent.bytes(sector))
+        let sector = self.targets.get(name).map_or(512, |(_, facts)| facts.logical_sector_bytes);
+        self.extents.get(name).and_then(|extents| extents.get(index)).map_or(0, |extent| extent.bytes(sector))
     }
 
     /// What a pool can hold, before its own metadata.
@@ -49,15 +39,9 @@ impl Sizes<'_> {
             let Some(member) = members.iter().find(|member| member.is(device)) else {
                 return 0;
             };
-            match (
-                member.partition,
-                devices.disks.get(member.disk).map(|disk| &disk.content),
-            ) {
+            match (member.partition, devices.disks.get(member.disk).map(|disk| &disk.content)) {
                 (Some(key), Some(crate::disko::Content::Gpt(gpt))) => {
-                    let index = gpt
-                        .partitions
-                        .iter()
-                        .position(|partition| partition.key == key);
+                    let index = gpt.partitions.iter().position(|partition| partition.key == key);
                     index.map_or(0, |index| self.partition(member.disk, index))
                 }
                 _ => self.disk(member.disk),
@@ -75,10 +59,7 @@ impl Sizes<'_> {
             }
         };
         match &pool.mode {
-            Mode::Simple(mode) => group(
-                mode.as_deref(),
-                members.iter().map(|member| size(member.device)).collect(),
-            ),
+            Mode::Simple(mode) => group(mode.as_deref(), members.iter().map(|member| size(member.device)).collect()),
             Mode::Topology(topology) => topology.vdev.iter().fold(0, |sum, vdev| {
                 let sizes = vdev.members.iter().map(|member| size(member)).collect();
                 sum.saturating_add(group(vdev.mode.as_deref(), sizes))
@@ -88,46 +69,26 @@ impl Sizes<'_> {
 }
 
 /// Refuses a layout that has no root, keeps the store in memory, or has too little room for it.
-pub(super) fn check(
-    devices: &Devices,
-    tree: &Tree<'_>,
-    sizes: &Sizes<'_>,
-    options: &Options,
-) -> Result<(), Refusal> {
+pub(super) fn check(devices: &Devices, tree: &Tree<'_>, sizes: &Sizes<'_>, options: &Options) -> Result<(), Refusal> {
     if !options.require_root {
         return Ok(());
     }
-    if !tree
-        .mounts
-        .iter()
-        .any(|mounted| crate::disko::normal(mounted.at) == "/")
-    {
+    if !tree.mounts.iter().any(|mounted| crate::disko::normal(mounted.at) == "/") {
         return Err(Refusal::NoRoot);
     }
     let mut place = "/nix/store".to_owned();
     // Each bind mount leads to another place; more hops than mounts would be a circle.
     for _ in 0..=tree.mounts.len() {
-        let below = |at: &str| {
-            at == "/"
-                || place == at
-                || place
-                    .strip_prefix(at)
-                    .is_some_and(|rest| rest.starts_with('/'))
-        };
+        let below =
+            |at: &str| at == "/" || place == at || place.strip_prefix(at).is_some_and(|rest| rest.starts_with('/'));
         let holds = |at: &str| below(&crate::disko::normal(at));
-        let holder = tree
-            .mounts
-            .iter()
-            .filter(|mounted| holds(mounted.at))
-            .max_by_key(|mounted| mounted.at.len());
+        let holder = tree.mounts.iter().filter(|mounted| holds(mounted.at)).max_by_key(|mounted| mounted.at.len());
         let Some(mounted) = holder else {
             return Err(Refusal::NoRoot);
         };
         let (store, available) = match &mounted.backing {
             Backing::Memory => {
-                return Err(Refusal::StoreInMemory {
-                    mountpoint: mounted.at.to_owned(),
-                });
+                return Err(Refusal::StoreInMemory { mountpoint: mounted.at.to_owned() });
             }
             Backing::Bind(source) => {
                 let at = crate::disko::normal(mounted.at);
@@ -137,9 +98,7 @@ pub(super) fn check(
             }
             // How much room there is cannot be known here.
             Backing::Elsewhere | Backing::Volume(_) => return Ok(()),
-            Backing::Partition(disk, index) => {
-                (mounted.source.clone(), sizes.partition(disk, *index))
-            }
+            Backing::Partition(disk, index) => (mounted.source.clone(), sizes.partition(disk, *index)),
             Backing::Disk(disk) => (mounted.source.clone(), sizes.disk(disk)),
             Backing::Pool(key) => match devices.pools.get(*key) {
                 Some(pool) => (format!("the pool {}", pool.name), sizes.pool(devices, pool)),
@@ -147,11 +106,7 @@ pub(super) fn check(
             },
         };
         return match options.closure_nar_size.map(space_needed) {
-            Some(needed) if needed > available => Err(Refusal::ClosureTooBig {
-                store,
-                available,
-                needed,
-            }),
+            Some(needed) if needed > available => Err(Refusal::ClosureTooBig { store, available, needed }),
             _ => Ok(()),
         };
     }

@@ -5,7 +5,7 @@ use super::gpt::{self, Extent};
 use super::refusal::Refusal;
 use super::step::{HookTime, Stage, Step};
 use super::{DiskFacts, Options, Plan, PlannedDisk, format, mounting, target};
-use crate::disko::{Content, Devices, Disk, Hooks};
+use crate::disko::{Content, Devices, Disk, Hooks, join};
 use std::collections::BTreeMap;
 
 /// Makes the plan, or says why there is none. Pure: the same input gives the same plan and digest.
@@ -23,15 +23,7 @@ pub fn compile(devices: &Devices, disks: &[DiskFacts], options: &Options) -> Res
         extents.insert(name, place(name, disk, facts)?);
     }
     let tree = mounting::tree(devices)?;
-    capacity::check(
-        devices,
-        &tree,
-        &Sizes {
-            targets: &targets,
-            extents: &extents,
-        },
-        options,
-    )?;
+    capacity::check(devices, &tree, &Sizes { targets: &targets, extents: &extents }, options)?;
 
     let mut steps = Vec::new();
     for (disk, facts) in targets.values() {
@@ -46,12 +38,7 @@ pub fn compile(devices: &Devices, disks: &[DiskFacts], options: &Options) -> Res
     }
     for (key, nodev) in &devices.nodev {
         for when in [HookTime::PreCreate, HookTime::PostCreate] {
-            steps.extend(format::hook(
-                &format!("nodev.{key}"),
-                &nodev.hooks,
-                when,
-                Stage::Format,
-            ));
+            steps.extend(format::hook(&join("nodev", key), &nodev.hooks, when, Stage::Format));
         }
     }
     for (key, pool) in &devices.pools {
@@ -78,22 +65,13 @@ fn place(name: &str, disk: &Disk, facts: &DiskFacts) -> Result<Vec<Extent>, Refu
     };
     let sector = facts.logical_sector_bytes;
     gpt::place_all(&table.partitions, facts.size_bytes, sector).map_err(|no_room| {
-        let partition = table
-            .partitions
-            .get(no_room.index)
-            .map(|partition| partition.key.clone())
-            .unwrap_or_default();
+        let partition = table.partitions.get(no_room.index).map(|partition| partition.key.clone()).unwrap_or_default();
         let needed = gpt::needed(&table.partitions, sector);
         if needed > facts.size_bytes {
-            Refusal::DiskTooSmall {
-                disk: name.to_owned(),
-                size: facts.size_bytes,
-                needed,
-                partition,
-            }
+            Refusal::DiskTooSmall { disk: name.to_owned(), size: facts.size_bytes, needed, partition }
         } else {
             Refusal::NoRoom {
-                path: format!("disk.{name}.content.partitions.{partition}"),
+                path: join(&format!("{}.content.partitions", join("disk", name)), &partition),
                 first_lba: no_room.first,
                 last_lba: no_room.last,
             }
@@ -113,30 +91,23 @@ fn warnings(devices: &Devices, steps: &[Step]) -> Vec<String> {
         let Content::Gpt(gpt) = &disk.content else {
             continue;
         };
-        for partition in gpt
-            .partitions
-            .iter()
-            .filter(|partition| partition.device != partition.disko_device)
-        {
+        for partition in gpt.partitions.iter().filter(|partition| partition.device != partition.disko_device) {
             warnings.push(format!(
                 "the installed system will look for {}, but udev calls it {}; use letters, digits and - in labels",
                 partition.disko_device, partition.device
             ));
         }
     }
-    let unmounting =
-        |hooks: &Hooks| !(hooks.pre_unmount.is_empty() && hooks.post_unmount.is_empty());
+    let unmounting = |hooks: &Hooks| !(hooks.pre_unmount.is_empty() && hooks.post_unmount.is_empty());
     if all_hooks(devices).any(unmounting) {
-        warnings
-            .push("preUnmountHook and postUnmountHook of the layout will not be run".to_owned());
+        warnings.push("preUnmountHook and postUnmountHook of the layout will not be run".to_owned());
     }
     for step in steps {
-        if let Step::MakeSwap { device, .. } = step {
-            if device.starts_with("/dev/zvol/") {
-                warnings.push(format!(
-                    "swap on {device}: OpenZFS can deadlock when memory is short"
-                ));
+        match step {
+            Step::MakeSwap { device, .. } if device.starts_with("/dev/zvol/") => {
+                warnings.push(format!("swap on {device}: OpenZFS can deadlock when memory is short"));
             }
+            _ => {}
         }
     }
     warnings
@@ -146,11 +117,7 @@ fn all_hooks(devices: &Devices) -> impl Iterator<Item = &Hooks> {
     fn of(content: &Content) -> Vec<&Hooks> {
         match content {
             Content::Gpt(gpt) => {
-                let inner = gpt
-                    .partitions
-                    .iter()
-                    .filter_map(|partition| partition.content.as_ref())
-                    .flat_map(of);
+                let inner = gpt.partitions.iter().filter_map(|partition| partition.content.as_ref()).flat_map(of);
                 std::iter::once(&gpt.hooks).chain(inner).collect()
             }
             Content::Filesystem(filesystem) => vec![&filesystem.hooks],
@@ -158,14 +125,10 @@ fn all_hooks(devices: &Devices) -> impl Iterator<Item = &Hooks> {
             Content::Zfs(member) => vec![&member.hooks],
         }
     }
-    let disks = devices
-        .disks
+    let disks = devices.disks.values().flat_map(|disk| std::iter::once(&disk.hooks).chain(of(&disk.content)));
+    let pools = devices
+        .pools
         .values()
-        .flat_map(|disk| std::iter::once(&disk.hooks).chain(of(&disk.content)));
-    let pools = devices.pools.values().flat_map(|pool| {
-        std::iter::once(&pool.hooks).chain(pool.datasets.iter().map(|dataset| &dataset.hooks))
-    });
-    disks
-        .chain(pools)
-        .chain(devices.nodev.values().map(|nodev| &nodev.hooks))
+        .flat_map(|pool| std::iter::once(&pool.hooks).chain(pool.datasets.iter().map(|dataset| &dataset.hooks)));
+    disks.chain(pools).chain(devices.nodev.values().map(|nodev| &nodev.hooks))
 }

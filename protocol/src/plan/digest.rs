@@ -21,12 +21,7 @@ impl Digest {
     /// Hashes what [`super::Plan`] covers. `bytes` is its canonical JSON.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
-        Self(
-            Sha256::digest(bytes)
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
-        )
+        Self(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// All 64 digits.
@@ -60,19 +55,13 @@ impl std::str::FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, NotADigest> {
         let hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
-        if text.len() == 64 && text.bytes().all(hex) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(NotADigest)
-        }
+        if text.len() == 64 && text.bytes().all(hex) { Ok(Self(text.to_owned())) } else { Err(NotADigest) }
     }
 }
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -95,10 +84,7 @@ mod tests {
     #[test]
     fn only_a_full_lower_case_digest_is_read_back() {
         let text = serde_json::to_string(&Digest::of(b"x")).unwrap();
-        assert_eq!(
-            serde_json::from_str::<Digest>(&text).unwrap(),
-            Digest::of(b"x")
-        );
+        assert_eq!(serde_json::from_str::<Digest>(&text).unwrap(), Digest::of(b"x"));
         assert!("E3B0".parse::<Digest>().is_err());
         assert!(serde_json::from_str::<Digest>("\"é\"").is_err());
     }

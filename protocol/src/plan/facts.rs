@@ -124,7 +124,7 @@ pub fn human_bytes(bytes: u64) -> String {
         unit += 1;
     }
     let name = UNITS.get(unit).copied().unwrap_or("bytes");
-    if bytes % size == 0 {
+    if bytes.is_multiple_of(size) {
         return format!("{} {name}", bytes / size);
     }
     let tenths = (u128::from(bytes) * 10 + u128::from(size) / 2) / u128::from(size);

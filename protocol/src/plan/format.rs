@@ -4,9 +4,7 @@ use super::facts::DiskFacts;
 use super::gpt::Extent;
 use super::refusal::Refusal;
 use super::step::{HookTime, Stage, Step, Vdev};
-use crate::disko::{
-    Content, Dataset, DatasetKind, Devices, Disk, Group, Hooks, Mode, Pool, Topology,
-};
+use crate::disko::{Content, Dataset, DatasetKind, Devices, Disk, Group, Hooks, Mode, Pool, Topology, join};
 use std::collections::BTreeMap;
 
 /// Properties that can only be given when a dataset is created; disko leaves them out of `zfs set`.
@@ -50,53 +48,30 @@ pub(super) fn destroy(disk: &Disk, facts: &DiskFacts) -> Vec<Step> {
     let mut wipe = |device: &str, fstype: Option<&str>| {
         let device = device.to_owned();
         match fstype {
-            Some("swap") => steps.push(Step::Deactivate {
-                device: device.clone(),
-            }),
-            Some("zfs_member") => steps.push(Step::ClearPoolLabel {
-                device: device.clone(),
-            }),
+            Some("swap") => steps.push(Step::Deactivate { device: device.clone() }),
+            Some("zfs_member") => steps.push(Step::ClearPoolLabel { device: device.clone() }),
             _ => {}
         }
-        steps.push(Step::WipeSignatures {
-            device,
-            stage: Stage::Destroy,
-        });
+        steps.push(Step::WipeSignatures { device, stage: Stage::Destroy });
     };
     for partition in &facts.fingerprint.partitions {
         wipe(&partition.path, partition.fstype.as_deref());
     }
     wipe(&disk.device, facts.fingerprint.fstype.as_deref());
-    steps.push(Step::ZapTable {
-        device: disk.device.clone(),
-    });
+    steps.push(Step::ZapTable { device: disk.device.clone() });
     steps
 }
 
 /// Writes the partition table.
-pub(super) fn partition(
-    name: &str,
-    disk: &Disk,
-    facts: &DiskFacts,
-    extents: &[Extent],
-) -> Vec<Step> {
-    let owner = format!("disk.{name}");
+pub(super) fn partition(name: &str, disk: &Disk, facts: &DiskFacts, extents: &[Extent]) -> Vec<Step> {
+    let owner = join("disk", name);
     let stage = Stage::Partition;
-    let mut steps: Vec<Step> = hook(&owner, &disk.hooks, HookTime::PreCreate, stage)
-        .into_iter()
-        .collect();
+    let mut steps: Vec<Step> = hook(&owner, &disk.hooks, HookTime::PreCreate, stage).into_iter().collect();
     let Content::Gpt(gpt) = &disk.content else {
         return steps;
     };
-    steps.extend(hook(
-        &format!("{owner}.content"),
-        &gpt.hooks,
-        HookTime::PreCreate,
-        stage,
-    ));
-    steps.push(Step::ClearTable {
-        device: disk.device.clone(),
-    });
+    steps.extend(hook(&format!("{owner}.content"), &gpt.hooks, HookTime::PreCreate, stage));
+    steps.push(Step::ClearTable { device: disk.device.clone() });
     for (partition, extent) in gpt.partitions.iter().zip(extents) {
         steps.push(Step::CreatePartition {
             device: disk.device.clone(),
@@ -124,7 +99,7 @@ pub(super) fn partition(
 
 /// Fills a disk's partitions, or the disk itself.
 pub(super) fn fill(name: &str, disk: &Disk) -> Vec<Step> {
-    let owner = format!("disk.{name}");
+    let owner = join("disk", name);
     let inside = format!("{owner}.content");
     let mut steps = Vec::new();
     match &disk.content {
@@ -132,29 +107,16 @@ pub(super) fn fill(name: &str, disk: &Disk) -> Vec<Step> {
             for partition in &gpt.partitions {
                 if let Some(content) = &partition.content {
                     // A signature of something older may lie exactly here, now that the disk is divided anew.
-                    steps.push(Step::WipeSignatures {
-                        device: partition.device.clone(),
-                        stage: Stage::Format,
-                    });
-                    let owner = format!("{inside}.partitions.{}.content", partition.key);
+                    steps.push(Step::WipeSignatures { device: partition.device.clone(), stage: Stage::Format });
+                    let owner = format!("{}.content", join(&format!("{inside}.partitions"), &partition.key));
                     steps.extend(make(&owner, content, &partition.device));
                 }
             }
-            steps.extend(hook(
-                &inside,
-                &gpt.hooks,
-                HookTime::PostCreate,
-                Stage::Format,
-            ));
+            steps.extend(hook(&inside, &gpt.hooks, HookTime::PostCreate, Stage::Format));
         }
         content => steps.extend(make(&inside, content, &disk.device)),
     }
-    steps.extend(hook(
-        &owner,
-        &disk.hooks,
-        HookTime::PostCreate,
-        Stage::Format,
-    ));
+    steps.extend(hook(&owner, &disk.hooks, HookTime::PostCreate, Stage::Format));
     steps
 }
 
@@ -169,13 +131,7 @@ fn make(owner: &str, content: &Content, device: &str) -> Vec<Step> {
                 arguments: filesystem.arguments.clone(),
             }),
         ),
-        Content::Swap(swap) => (
-            &swap.hooks,
-            Some(Step::MakeSwap {
-                device,
-                arguments: swap.arguments.clone(),
-            }),
-        ),
+        Content::Swap(swap) => (&swap.hooks, Some(Step::MakeSwap { device, arguments: swap.arguments.clone() })),
         // Made with its pool.
         Content::Zfs(member) => (&member.hooks, None),
         // Not inside anything: refused when the layout was read.
@@ -193,11 +149,9 @@ fn make(owner: &str, content: &Content, device: &str) -> Vec<Step> {
 
 /// Makes a pool and its datasets.
 pub(super) fn pool(key: &str, pool: &Pool, devices: &Devices) -> Result<Vec<Step>, Refusal> {
-    let owner = format!("zpool.{key}");
+    let owner = join("zpool", key);
     no_prompt(&pool.name, &pool.root_options)?;
-    let mut steps: Vec<Step> = hook(&owner, &pool.hooks, HookTime::PreCreate, Stage::Format)
-        .into_iter()
-        .collect();
+    let mut steps: Vec<Step> = hook(&owner, &pool.hooks, HookTime::PreCreate, Stage::Format).into_iter().collect();
     steps.push(Step::CreatePool {
         pool: pool.name.clone(),
         properties: pool.options.clone(),
@@ -207,12 +161,7 @@ pub(super) fn pool(key: &str, pool: &Pool, devices: &Devices) -> Result<Vec<Step
     for dataset in &pool.datasets {
         steps.extend(self::dataset(&owner, dataset)?);
     }
-    steps.extend(hook(
-        &owner,
-        &pool.hooks,
-        HookTime::PostCreate,
-        Stage::Format,
-    ));
+    steps.extend(hook(&owner, &pool.hooks, HookTime::PostCreate, Stage::Format));
     Ok(steps)
 }
 
@@ -220,50 +169,32 @@ fn no_prompt(dataset: &str, options: &BTreeMap<String, String>) -> Result<(), Re
     let location = options.get("keylocation").map_or("prompt", String::as_str);
     // Only an encryption root has a key format of its own.
     if options.contains_key("keyformat") && location == "prompt" {
-        return Err(Refusal::KeyFromPrompt {
-            dataset: dataset.to_owned(),
-        });
+        return Err(Refusal::KeyFromPrompt { dataset: dataset.to_owned() });
     }
     Ok(())
 }
 
 fn dataset(pool: &str, dataset: &Dataset) -> Result<Vec<Step>, Refusal> {
-    let owner = format!("{pool}.datasets.{}", dataset.key);
+    let owner = join(&format!("{pool}.datasets"), &dataset.key);
     let name = dataset.name.clone();
-    let mut steps: Vec<Step> = hook(&owner, &dataset.hooks, HookTime::PreCreate, Stage::Format)
-        .into_iter()
-        .collect();
+    let mut steps: Vec<Step> = hook(&owner, &dataset.hooks, HookTime::PreCreate, Stage::Format).into_iter().collect();
     match &dataset.kind {
-        DatasetKind::Filesystem {
-            create, mountpoint, ..
-        } => {
+        DatasetKind::Filesystem { create, mountpoint, .. } => {
             let mut properties = dataset.options.clone();
             if let Some(at) = mountpoint {
-                properties
-                    .entry("mountpoint".to_owned())
-                    .or_insert_with(|| at.clone());
+                properties.entry("mountpoint".to_owned()).or_insert_with(|| at.clone());
             }
             if *create {
                 no_prompt(&name, &properties)?;
-                steps.push(Step::CreateDataset {
-                    dataset: name,
-                    properties,
-                });
+                steps.push(Step::CreateDataset { dataset: name, properties });
             } else {
                 properties.retain(|key, _| !CREATION_ONLY.contains(&key.as_str()));
                 if !properties.is_empty() {
-                    steps.push(Step::SetProperties {
-                        dataset: name,
-                        properties,
-                    });
+                    steps.push(Step::SetProperties { dataset: name, properties });
                 }
             }
         }
-        DatasetKind::Volume {
-            size,
-            arguments,
-            content,
-        } => {
+        DatasetKind::Volume { size, arguments, content } => {
             no_prompt(&name, &dataset.options)?;
             let device = format!("/dev/zvol/{name}");
             steps.push(Step::CreateVolume {
@@ -273,21 +204,12 @@ fn dataset(pool: &str, dataset: &Dataset) -> Result<Vec<Step>, Refusal> {
                 arguments: arguments.clone(),
             });
             if let Some(content) = content {
-                steps.push(Step::WaitForDevice {
-                    path: device.clone(),
-                    within: None,
-                    stage: Stage::Format,
-                });
+                steps.push(Step::WaitForDevice { path: device.clone(), within: None, stage: Stage::Format });
                 steps.extend(make(&format!("{owner}.content"), content, &device));
             }
         }
     }
-    steps.extend(hook(
-        &owner,
-        &dataset.hooks,
-        HookTime::PostCreate,
-        Stage::Format,
-    ));
+    steps.extend(hook(&owner, &dataset.hooks, HookTime::PostCreate, Stage::Format));
     Ok(steps)
 }
 
@@ -296,15 +218,8 @@ pub(super) fn vdevs(pool: &Pool, devices: &Devices) -> Vec<Vdev> {
     let members = devices.members(&pool.name);
     let topology = match &pool.mode {
         Mode::Simple(mode) => {
-            let members = members
-                .iter()
-                .map(|member| member.device.to_owned())
-                .collect();
-            return vec![Vdev {
-                class: None,
-                mode: mode.clone(),
-                members,
-            }];
+            let members = members.iter().map(|member| member.device.to_owned()).collect();
+            return vec![Vdev { class: None, mode: mode.clone(), members }];
         }
         Mode::Topology(topology) => topology,
     };
@@ -313,14 +228,7 @@ pub(super) fn vdevs(pool: &Pool, devices: &Devices) -> Vec<Vdev> {
         None => name.clone(),
     };
     let mut vdevs = Vec::new();
-    let Topology {
-        vdev,
-        spare,
-        log,
-        dedup,
-        special,
-        cache,
-    } = topology;
+    let Topology { vdev, spare, log, dedup, special, cache } = topology;
     let mut add = |class: Option<&str>, groups: &[Group]| {
         // disko sorts with a comparator that is not one: groups without a mode come first, and reversed.
         let plain = groups.iter().rev().filter(|group| group.mode.is_none());
@@ -334,10 +242,7 @@ pub(super) fn vdevs(pool: &Pool, devices: &Devices) -> Vec<Vdev> {
     };
     let single = |members: &[String]| match members {
         [] => Vec::new(),
-        members => vec![Group {
-            mode: None,
-            members: members.to_vec(),
-        }],
+        members => vec![Group { mode: None, members: members.to_vec() }],
     };
     add(None, vdev);
     add(Some("spare"), &single(spare));

@@ -41,11 +41,7 @@ pub(super) struct NoRoom {
 }
 
 /// Places `partitions`, in order, on a blank disk.
-pub(super) fn place_all(
-    partitions: &[Partition],
-    size_bytes: u64,
-    sector_bytes: u32,
-) -> Result<Vec<Extent>, NoRoom> {
+pub(super) fn place_all(partitions: &[Partition], size_bytes: u64, sector_bytes: u32) -> Result<Vec<Extent>, NoRoom> {
     let mut table = Table::blank(size_bytes, sector_bytes);
     for (index, partition) in partitions.iter().enumerate() {
         let extent = table
@@ -58,15 +54,13 @@ pub(super) fn place_all(
 
 /// What partitions of fixed size need together, in bytes: themselves and an alignment unit at either end of the disk.
 pub(super) fn needed(partitions: &[Partition], sector_bytes: u32) -> u64 {
-    partitions
-        .iter()
-        .fold(2 * ALIGNMENT_BYTES, |sum, partition| {
-            let size = match place(&partition.end, sector_bytes) {
-                Some(Place::Plus(sectors)) => sectors.saturating_mul(u64::from(sector_bytes)),
-                _ => ALIGNMENT_BYTES,
-            };
-            sum.saturating_add(size)
-        })
+    partitions.iter().fold(2 * ALIGNMENT_BYTES, |sum, partition| {
+        let size = match place(&partition.end, sector_bytes) {
+            Some(Place::Plus(sectors)) => sectors.saturating_mul(u64::from(sector_bytes)),
+            _ => ALIGNMENT_BYTES,
+        };
+        sum.saturating_add(size)
+    })
 }
 
 struct Table {
@@ -98,11 +92,7 @@ impl Table {
         while alignment > 1 && self.used.iter().any(|extent| extent.first % alignment != 0) {
             alignment /= 2;
         }
-        if self.sectors >= LARGE_DISK_SECTORS {
-            alignment.max(LARGE_DISK_ALIGNMENT)
-        } else {
-            alignment
-        }
+        if self.sectors >= LARGE_DISK_SECTORS { alignment.max(LARGE_DISK_ALIGNMENT) } else { alignment }
     }
 
     fn free(&self) -> Vec<Extent> {
@@ -112,26 +102,18 @@ impl Table {
         let mut first = self.first_usable;
         for extent in used {
             if extent.first > first {
-                free.push(Extent {
-                    first,
-                    last: extent.first - 1,
-                });
+                free.push(Extent { first, last: extent.first - 1 });
             }
             first = first.max(extent.last + 1);
         }
         if first <= self.last_usable {
-            free.push(Extent {
-                first,
-                last: self.last_usable,
-            });
+            free.push(Extent { first, last: self.last_usable });
         }
         free
     }
 
     fn free_around(&self, sector: u64) -> Option<Extent> {
-        self.free()
-            .into_iter()
-            .find(|extent| (extent.first..=extent.last).contains(&sector))
+        self.free().into_iter().find(|extent| (extent.first..=extent.last).contains(&sector))
     }
 
     /// Down if everything between is free, else up if that is, else not at all.
@@ -150,11 +132,7 @@ impl Table {
 
     fn next(&self, start: &str, end: &str, alignment: u64) -> Result<Extent, Extent> {
         let nowhere = Extent { first: 0, last: 0 };
-        let alignment = if alignment == 0 {
-            self.alignment()
-        } else {
-            alignment
-        };
+        let alignment = if alignment == 0 { self.alignment() } else { alignment };
         let mut largest: Option<Extent> = None;
         for free in self.free() {
             if largest.is_none_or(|best| free.last - free.first > best.last - best.first) {
@@ -171,10 +149,7 @@ impl Table {
         } else {
             largest.last
         };
-        let (Some(start), Some(end)) = (
-            place(start, self.sector_bytes),
-            place(end, self.sector_bytes),
-        ) else {
+        let (Some(start), Some(end)) = (place(start, self.sector_bytes), place(end, self.sector_bytes)) else {
             return Err(nowhere);
         };
         let first = match start {
@@ -207,28 +182,15 @@ mod tests {
             let extent = table.next(start, end, 0).unwrap();
             table.used.push(extent);
         }
-        table
-            .used
-            .iter()
-            .map(|extent| (extent.first, extent.last))
-            .collect()
+        table.used.iter().map(|extent| (extent.first, extent.last)).collect()
     }
 
     #[test]
     fn ends_are_aligned_and_absolute_ends_are_not() {
         let disk = 32 << 30;
-        assert_eq!(
-            ends(&[("0", "+1024M"), ("0", "-0")], disk, 512),
-            [(2048, 2_099_199), (2_099_200, 67_106_815)]
-        );
-        assert_eq!(
-            ends(&[("0", "128M"), ("0", "+1M")], disk, 512),
-            [(2048, 262_144), (264_192, 266_239)]
-        );
-        assert_eq!(
-            ends(&[("0", "+1M"), ("0", "-0")], disk, 4096),
-            [(256, 511), (512, 8_388_351)]
-        );
+        assert_eq!(ends(&[("0", "+1024M"), ("0", "-0")], disk, 512), [(2048, 2_099_199), (2_099_200, 67_106_815)]);
+        assert_eq!(ends(&[("0", "128M"), ("0", "+1M")], disk, 512), [(2048, 262_144), (264_192, 266_239)]);
+        assert_eq!(ends(&[("0", "+1M"), ("0", "-0")], disk, 4096), [(256, 511), (512, 8_388_351)]);
     }
 
     #[test]

@@ -57,11 +57,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            closure_nar_size: None,
-            swap_on: true,
-            require_root: true,
-        }
+        Self { closure_nar_size: None, swap_on: true, require_root: true }
     }
 }
 
@@ -106,31 +102,17 @@ struct Covered<'a> {
 impl Plan {
     fn new(disks: Vec<PlannedDisk>, steps: Vec<Step>, warnings: Vec<String>) -> Self {
         let digest = Self::digest_of(VERSION, &disks, &steps);
-        Self {
-            version: VERSION,
-            disks,
-            steps,
-            warnings,
-            digest,
-        }
+        Self { version: VERSION, disks, steps, warnings, digest }
     }
 
     fn digest_of(version: u32, disks: &[PlannedDisk], steps: &[Step]) -> Digest {
         // Serialising structs with string keys into memory cannot fail; an empty text would match no plan.
-        Digest::of(
-            &serde_json::to_vec(&Covered {
-                version,
-                disks,
-                steps,
-            })
-            .unwrap_or_default(),
-        )
+        Digest::of(&serde_json::to_vec(&Covered { version, disks, steps }).unwrap_or_default())
     }
 
     /// Whether this is a plan of our version whose digest belongs to its content. Check it on every plan that was read.
     #[must_use]
     pub fn is_intact(&self) -> bool {
-        self.version == VERSION
-            && self.digest == Self::digest_of(self.version, &self.disks, &self.steps)
+        self.version == VERSION && self.digest == Self::digest_of(self.version, &self.disks, &self.steps)
     }
 }

@@ -5,7 +5,7 @@ use super::format::hook;
 use super::order::{mounted_before, toposort};
 use super::refusal::Refusal;
 use super::step::{HookTime, Stage, Step};
-use crate::disko::{Content, DatasetKind, Devices, Filesystem, Hooks};
+use crate::disko::{Content, DatasetKind, Devices, Filesystem, Hooks, join};
 
 /// A node of the layout around a mount, with the path that names it.
 type Around<'a> = Vec<(String, &'a Hooks)>;
@@ -61,12 +61,9 @@ pub(super) struct Tree<'a> {
 
 /// Collects everything mounted and sorts it.
 pub(super) fn tree(devices: &Devices) -> Result<Tree<'_>, Refusal> {
-    let mut tree = Tree {
-        mounts: Vec::new(),
-        swaps: Vec::new(),
-    };
+    let mut tree = Tree { mounts: Vec::new(), swaps: Vec::new() };
     for (name, disk) in &devices.disks {
-        let owner = format!("disk.{name}");
+        let owner = join("disk", name);
         let mut around: Around = vec![(owner.clone(), &disk.hooks)];
         match &disk.content {
             Content::Gpt(gpt) => {
@@ -75,33 +72,21 @@ pub(super) fn tree(devices: &Devices) -> Result<Tree<'_>, Refusal> {
                     let Some(content) = &partition.content else {
                         continue;
                     };
-                    let path = format!("{owner}.content.partitions.{}.content", partition.key);
+                    let path = format!("{}.content", join(&format!("{owner}.content.partitions"), &partition.key));
                     let device = (partition.disko_device.as_str(), partition.device.clone());
-                    tree.content(
-                        path,
-                        content,
-                        device,
-                        Backing::Partition(name, index),
-                        &around,
-                    );
+                    tree.content(path, content, device, Backing::Partition(name, index), &around);
                 }
             }
             content => {
                 let device = (disk.device.as_str(), disk.device.clone());
-                tree.content(
-                    format!("{owner}.content"),
-                    content,
-                    device,
-                    Backing::Disk(name),
-                    &around,
-                );
+                tree.content(format!("{owner}.content"), content, device, Backing::Disk(name), &around);
             }
         }
     }
     for (key, pool) in &devices.pools {
-        let owner = format!("zpool.{key}");
+        let owner = join("zpool", key);
         for dataset in &pool.datasets {
-            let path = format!("{owner}.datasets.{}", dataset.key);
+            let path = join(&format!("{owner}.datasets"), &dataset.key);
             let around = vec![(owner.clone(), &pool.hooks), (path.clone(), &dataset.hooks)];
             match &dataset.kind {
                 DatasetKind::Filesystem { mount_options, .. } => {
@@ -114,29 +99,11 @@ pub(super) fn tree(devices: &Devices) -> Result<Tree<'_>, Refusal> {
                     }
                     let (device, source) = (dataset.name.as_str(), dataset.name.clone());
                     let backing = Backing::Pool(key);
-                    tree.mounts.push(Mounted {
-                        at,
-                        device,
-                        backing,
-                        source,
-                        fstype: "zfs",
-                        options,
-                        around,
-                    });
+                    tree.mounts.push(Mounted { at, device, backing, source, fstype: "zfs", options, around });
                 }
-                DatasetKind::Volume {
-                    content: Some(content),
-                    size,
-                    ..
-                } => {
+                DatasetKind::Volume { content: Some(content), size, .. } => {
                     let device = format!("/dev/zvol/{}", dataset.name);
-                    tree.content(
-                        format!("{path}.content"),
-                        content,
-                        ("", device),
-                        Backing::Volume(size),
-                        &around,
-                    );
+                    tree.content(format!("{path}.content"), content, ("", device), Backing::Volume(size), &around);
                 }
                 DatasetKind::Volume { content: None, .. } => {}
             }
@@ -146,10 +113,7 @@ pub(super) fn tree(devices: &Devices) -> Result<Tree<'_>, Refusal> {
         let Some(at) = nodev.mountpoint.as_deref() else {
             continue;
         };
-        let binds = nodev
-            .mount_options
-            .iter()
-            .any(|option| option == "bind" || option == "rbind");
+        let binds = nodev.mount_options.iter().any(|option| option == "bind" || option == "rbind");
         let (source, backing) = match (binds, nodev.fstype.as_str()) {
             (true, _) => (under_target(&nodev.device), Backing::Bind(&nodev.device)),
             (false, "tmpfs" | "ramfs" | "none") => (nodev.device.clone(), Backing::Memory),
@@ -162,15 +126,12 @@ pub(super) fn tree(devices: &Devices) -> Result<Tree<'_>, Refusal> {
             source,
             fstype: &nodev.fstype,
             options: nodev.mount_options.clone(),
-            around: vec![(format!("nodev.{key}"), &nodev.hooks)],
+            around: vec![(join("nodev", key), &nodev.hooks)],
         });
     }
     tree.mounts.sort_by(|a, b| a.at.cmp(b.at));
     match toposort(tree.mounts, |a, b| mounted_before(a.at, b.at, b.device)) {
-        Some(mounts) => Ok(Tree {
-            mounts,
-            swaps: tree.swaps,
-        }),
+        Some(mounts) => Ok(Tree { mounts, swaps: tree.swaps }),
         None => Err(Refusal::Layout {
             path: "nodev".to_owned(),
             what: "bind mounts need each other to be mounted first".to_owned(),
@@ -190,32 +151,14 @@ impl<'a> Tree<'a> {
     ) {
         let mut around = around.clone();
         match content {
-            Content::Filesystem(Filesystem {
-                mountpoint: Some(at),
-                format,
-                mount_options,
-                hooks,
-                ..
-            }) => {
+            Content::Filesystem(Filesystem { mountpoint: Some(at), format, mount_options, hooks, .. }) => {
                 around.push((path, hooks));
                 let options = mount_options.clone();
-                self.mounts.push(Mounted {
-                    at,
-                    device,
-                    backing,
-                    source,
-                    fstype: format,
-                    options,
-                    around,
-                });
+                self.mounts.push(Mounted { at, device, backing, source, fstype: format, options, around });
             }
             Content::Swap(swap) => {
                 around.push((path, &swap.hooks));
-                self.swaps.push(SwapSpace {
-                    device: source,
-                    swap,
-                    around,
-                });
+                self.swaps.push(SwapSpace { device: source, swap, around });
             }
             Content::Filesystem(_) | Content::Zfs(_) | Content::Gpt(_) => {}
         }
@@ -225,11 +168,7 @@ impl<'a> Tree<'a> {
 /// `/mnt` and a path of the installed system.
 pub(super) fn under_target(at: &str) -> String {
     let at = crate::disko::normal(at);
-    if at == "/" {
-        super::TARGET.to_owned()
-    } else {
-        format!("{}{at}", super::TARGET)
-    }
+    if at == "/" { super::TARGET.to_owned() } else { format!("{}{at}", super::TARGET) }
 }
 
 /// Words meant for fstab's readers at boot. Here they would hide a failure (`nofail`) or do nothing.
@@ -240,21 +179,12 @@ fn only_fstab(option: &str) -> bool {
 }
 
 fn ours(options: &[String]) -> Vec<String> {
-    options
-        .iter()
-        .filter(|option| !only_fstab(option))
-        .cloned()
-        .collect()
+    options.iter().filter(|option| !only_fstab(option)).cloned().collect()
 }
 
 fn wrapped(around: &Around<'_>, step: Option<Step>) -> Vec<Step> {
-    let pre = around
-        .iter()
-        .filter_map(|(owner, hooks)| hook(owner, hooks, HookTime::PreMount, Stage::Mount));
-    let post = around
-        .iter()
-        .rev()
-        .filter_map(|(owner, hooks)| hook(owner, hooks, HookTime::PostMount, Stage::Mount));
+    let pre = around.iter().filter_map(|(owner, hooks)| hook(owner, hooks, HookTime::PreMount, Stage::Mount));
+    let post = around.iter().rev().filter_map(|(owner, hooks)| hook(owner, hooks, HookTime::PostMount, Stage::Mount));
     pre.chain(step).chain(post).collect()
 }
 
@@ -263,7 +193,7 @@ pub(super) fn mount(devices: &Devices, tree: &Tree<'_>, options: &Options) -> Ve
     let mut steps = Vec::new();
     // disko wraps a node's mount hooks around its device's fragment and around every filesystem below it.
     for (name, disk) in &devices.disks {
-        let owner = format!("disk.{name}");
+        let owner = join("disk", name);
         let mut around = vec![(owner.clone(), &disk.hooks)];
         if let Content::Gpt(gpt) = &disk.content {
             around.push((format!("{owner}.content"), &gpt.hooks));
@@ -271,7 +201,7 @@ pub(super) fn mount(devices: &Devices, tree: &Tree<'_>, options: &Options) -> Ve
         steps.extend(wrapped(&around, None));
     }
     for (key, pool) in &devices.pools {
-        steps.extend(wrapped(&vec![(format!("zpool.{key}"), &pool.hooks)], None));
+        steps.extend(wrapped(&vec![(join("zpool", key), &pool.hooks)], None));
     }
     for mounted in &tree.mounts {
         let step = Step::Mount {
@@ -283,12 +213,7 @@ pub(super) fn mount(devices: &Devices, tree: &Tree<'_>, options: &Options) -> Ve
         steps.extend(wrapped(&mounted.around, Some(step)));
     }
     if options.swap_on {
-        for SwapSpace {
-            device,
-            swap,
-            around,
-        } in &tree.swaps
-        {
+        for SwapSpace { device, swap, around } in &tree.swaps {
             let step = Step::SwapOn {
                 device: device.clone(),
                 discard: swap.discard.clone(),

@@ -12,8 +12,7 @@ pub(super) fn toposort<T>(mut list: Vec<T>, before: impl Fn(&T, &T) -> bool) -> 
             if visited.iter().any(|other| before(other, &current)) {
                 return None;
             }
-            let (mut earlier, rest): (Vec<T>, Vec<T>) =
-                list.into_iter().partition(|other| before(other, &current));
+            let (mut earlier, rest): (Vec<T>, Vec<T>) = list.into_iter().partition(|other| before(other, &current));
             if earlier.is_empty() {
                 list = rest;
                 break;
@@ -33,11 +32,7 @@ pub(super) fn toposort<T>(mut list: Vec<T>, before: impl Fn(&T, &T) -> bool) -> 
 /// Whether a filesystem mounted at `at` must be there before one mounted at `other_at` from `other_device`.
 pub(super) fn mounted_before(at: &str, other_at: &str, other_device: &str) -> bool {
     let slashed = |path: &str| {
-        if path.ends_with('/') {
-            path.to_owned()
-        } else {
-            format!("{path}/")
-        }
+        if path.ends_with('/') { path.to_owned() } else { format!("{path}/") }
     };
     let at = slashed(at);
     slashed(other_at).starts_with(&at) || slashed(other_device).starts_with(&at)
@@ -66,10 +61,7 @@ mod tests {
 
     #[test]
     fn a_name_that_is_a_prefix_is_no_parent() {
-        assert_eq!(
-            sort(&[("/var-log", "x"), ("/var", "y")]).unwrap(),
-            ["/var-log", "/var"]
-        );
+        assert_eq!(sort(&[("/var-log", "x"), ("/var", "y")]).unwrap(), ["/var-log", "/var"]);
     }
 
     #[test]

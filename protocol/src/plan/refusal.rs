@@ -143,20 +143,12 @@ pub enum Refusal {
 
 impl From<DiskoError> for Refusal {
     fn from(error: DiskoError) -> Self {
-        Self::Layout {
-            path: error.path,
-            what: error.what,
-            remedy: error.remedy,
-        }
+        Self::Layout { path: error.path, what: error.what, remedy: error.remedy }
     }
 }
 
 fn listed(items: &[String]) -> String {
-    if items.is_empty() {
-        "none".to_owned()
-    } else {
-        items.join("; ")
-    }
+    if items.is_empty() { "none".to_owned() } else { items.join("; ") }
 }
 
 impl Refusal {
@@ -167,85 +159,47 @@ impl Refusal {
             Self::UnknownDisk { disk, device, .. } => {
                 format!("disk “{disk}”: there is no {device} on this machine")
             }
-            Self::AmbiguousDisk {
-                disk,
-                device,
-                matches,
-            } => {
-                format!(
-                    "disk “{disk}”: {device} names several disks: {}",
-                    listed(matches)
-                )
+            Self::AmbiguousDisk { disk, device, matches } => {
+                format!("disk “{disk}”: {device} names several disks: {}", listed(matches))
             }
             Self::RunningDisk { disk, device } => {
                 format!("disk “{disk}”: {device} is the disk this system runs from")
             }
-            Self::SameDisk {
-                disks: [one, two],
-                device,
-            } => {
+            Self::SameDisk { disks: [one, two], device } => {
                 format!("disks “{one}” and “{two}” of the layout are the same disk, {device}")
             }
             Self::ReadOnly { disk, device } => format!("disk “{disk}”: {device} is read-only"),
             Self::InUse { disk, device, by } => {
                 format!("disk “{disk}”: {device} is in use: {}", listed(by))
             }
-            Self::KeepsContents {
-                disk,
-                device,
-                contents,
-            } => {
-                format!(
-                    "disk “{disk}” has destroy = false, and {device} is not blank: {}",
-                    listed(contents)
-                )
+            Self::KeepsContents { disk, device, contents } => {
+                format!("disk “{disk}” has destroy = false, and {device} is not blank: {}", listed(contents))
             }
             Self::SectorSize { disk, bytes } => {
                 format!("disk “{disk}” has logical sectors of {bytes} bytes")
             }
-            Self::DiskTooSmall {
-                disk,
-                size,
-                needed,
-                partition,
-            } => format!(
+            Self::DiskTooSmall { disk, size, needed, partition } => format!(
                 "disk “{disk}” is too small: it has {}, its partitions need {}; “{partition}” found no room",
                 human_bytes(*size),
                 human_bytes(*needed)
             ),
-            Self::NoRoom {
-                path,
-                first_lba,
-                last_lba,
-            } => {
-                format!(
-                    "{path} would go from sector {first_lba} to {last_lba}, which is not free space"
-                )
+            Self::NoRoom { path, first_lba, last_lba } => {
+                format!("{path} would go from sector {first_lba} to {last_lba}, which is not free space")
             }
             Self::LabelTaken { path, label, other } => {
-                format!(
-                    "{path} is to be called “{label}”, and {other} on another disk is called that too"
-                )
+                format!("{path} is to be called “{label}”, and {other} on another disk is called that too")
             }
             Self::PoolNameTaken { pool, other } => {
-                format!(
-                    "the pool is to be called “{pool}”, and {other} on another disk belongs to a pool called that"
-                )
+                format!("the pool is to be called “{pool}”, and {other} on another disk belongs to a pool called that")
             }
-            Self::ClosureTooBig {
-                store,
-                available,
-                needed,
-            } => format!(
+            Self::ClosureTooBig { store, available, needed } => format!(
                 "the system does not fit: it needs {}, and {store}, which holds /nix/store, has {}",
                 human_bytes(*needed),
                 human_bytes(*available)
             ),
             Self::NoRoot => "the layout mounts nothing at /".to_owned(),
             Self::StoreInMemory { mountpoint } => {
-                format!(
-                    "/nix/store would be kept in memory, by the filesystem mounted at {mountpoint}"
-                )
+                format!("/nix/store would be kept in memory, by the filesystem mounted at {mountpoint}")
             }
             Self::KeyFromPrompt { dataset } => {
                 format!("dataset {dataset} asks for its passphrase at the keyboard")
@@ -269,12 +223,8 @@ impl Refusal {
                 "the layout's device path belongs to the card or disk that was booted".to_owned()
             }
             Self::SameDisk { .. } => "both device paths lead to it".to_owned(),
-            Self::ReadOnly { .. } => {
-                "a write-protect switch, or a disk that locked itself when it wore out".to_owned()
-            }
-            Self::InUse { .. } => {
-                "an earlier installation left it mounted, or the running system uses it".to_owned()
-            }
+            Self::ReadOnly { .. } => "a write-protect switch, or a disk that locked itself when it wore out".to_owned(),
+            Self::InUse { .. } => "an earlier installation left it mounted, or the running system uses it".to_owned(),
             Self::KeepsContents { .. } => {
                 "installing onto existing partitions is not supported; this disk would have to be blank".to_owned()
             }
@@ -307,44 +257,25 @@ impl Refusal {
     pub fn remedy(&self) -> String {
         match self {
             Self::UnknownDisk { disk, .. } => {
-                format!(
-                    "plug the disk in, or set disko.devices.disk.{disk}.device to one of the paths above"
-                )
+                format!("plug the disk in, or set disko.devices.disk.{disk}.device to one of the paths above")
             }
             Self::AmbiguousDisk { disk, .. } => {
-                format!(
-                    "unplug the other disk, or set disko.devices.disk.{disk}.device to a by-path link"
-                )
+                format!("unplug the other disk, or set disko.devices.disk.{disk}.device to a by-path link")
             }
-            Self::RunningDisk { disk, .. }
-            | Self::SameDisk {
-                disks: [_, disk], ..
-            } => {
+            Self::RunningDisk { disk, .. } | Self::SameDisk { disks: [_, disk], .. } => {
                 format!("set disko.devices.disk.{disk}.device to the disk you mean to install on")
             }
             Self::ReadOnly { .. } => "release the write protection, or use another disk".to_owned(),
-            Self::InUse { .. } => {
-                "unmount, swapoff or export what is named, or restart the machine".to_owned()
-            }
+            Self::InUse { .. } => "unmount, swapoff or export what is named, or restart the machine".to_owned(),
             Self::KeepsContents { disk, .. } => format!(
                 "back up what you need, and set disko.devices.disk.{disk}.destroy = true, or blank the disk yourself"
             ),
             Self::SectorSize { .. } => "use another disk, or another USB adapter".to_owned(),
-            Self::DiskTooSmall { .. } => {
-                "use a larger disk, or make the partitions smaller".to_owned()
-            }
-            Self::NoRoom { .. } => {
-                "remove start, end and alignment, and give sizes only".to_owned()
-            }
-            Self::LabelTaken { .. } => {
-                "unplug or wipe the other disk, or set another label".to_owned()
-            }
-            Self::PoolNameTaken { .. } => {
-                "unplug or wipe the other disk, or rename the pool".to_owned()
-            }
-            Self::ClosureTooBig { .. } => {
-                "make that partition larger, or install a smaller system".to_owned()
-            }
+            Self::DiskTooSmall { .. } => "use a larger disk, or make the partitions smaller".to_owned(),
+            Self::NoRoom { .. } => "remove start, end and alignment, and give sizes only".to_owned(),
+            Self::LabelTaken { .. } => "unplug or wipe the other disk, or set another label".to_owned(),
+            Self::PoolNameTaken { .. } => "unplug or wipe the other disk, or rename the pool".to_owned(),
+            Self::ClosureTooBig { .. } => "make that partition larger, or install a smaller system".to_owned(),
             Self::NoRoot => "give one filesystem or dataset mountpoint = \"/\"".to_owned(),
             Self::StoreInMemory { .. } => "mount a filesystem of a disk at /nix".to_owned(),
             Self::KeyFromPrompt { .. } => concat!(

@@ -7,6 +7,19 @@ use super::{Plan, PlannedDisk};
 /// Width in characters no line exceeds, unless one word does.
 const WIDTH: usize = 100;
 
+/// Disks choose their own model names, and hooks may hold anything: no control character reaches the terminal.
+fn visible(text: &str) -> String {
+    let mut visible = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\t' {
+            visible.extend(c.escape_unicode());
+        } else {
+            visible.push(c);
+        }
+    }
+    visible
+}
+
 /// Breaks `text` at blanks; lines after the first are indented by `hanging`.
 fn wrapped(out: &mut String, first: &str, hanging: usize, text: &str) {
     let mut line = first.to_owned();
@@ -22,7 +35,7 @@ fn wrapped(out: &mut String, first: &str, hanging: usize, text: &str) {
         if !empty {
             line.push(' ');
         }
-        line.push_str(word);
+        line.push_str(&visible(word));
         empty = false;
     }
     out.push_str(line.trim_end());
@@ -31,16 +44,8 @@ fn wrapped(out: &mut String, first: &str, hanging: usize, text: &str) {
 
 fn identity(facts: &DiskFacts) -> String {
     let mut parts = Vec::new();
-    parts.push(
-        facts
-            .model
-            .clone()
-            .unwrap_or_else(|| "no model name".to_owned()),
-    );
-    parts.push(facts.serial.as_ref().map_or_else(
-        || "no serial".to_owned(),
-        |serial| format!("serial {serial}"),
-    ));
+    parts.push(facts.model.clone().unwrap_or_else(|| "no model name".to_owned()));
+    parts.push(facts.serial.as_ref().map_or_else(|| "no serial".to_owned(), |serial| format!("serial {serial}")));
     parts.push(human_bytes(facts.size_bytes));
     parts.extend(facts.bus.clone());
     if facts.removable {
@@ -61,12 +66,7 @@ fn heading(stage: Stage) -> &'static str {
 
 fn disk(out: &mut String, disk: &PlannedDisk) {
     let facts = &disk.facts;
-    wrapped(
-        out,
-        &format!("Disk “{}”  ", disk.name),
-        2,
-        &format!("{} (now {})", disk.device, facts.kernel_path),
-    );
+    wrapped(out, &format!("Disk “{}”  ", disk.name), 2, &format!("{} (now {})", disk.device, facts.kernel_path));
     wrapped(out, "  ", 4, &identity(facts));
     if facts.contents.is_empty() && facts.fingerprint.is_blank() {
         out.push_str("  It is blank.\n");
@@ -79,18 +79,9 @@ fn disk(out: &mut String, disk: &PlannedDisk) {
     if facts.contents.is_empty() {
         for partition in &facts.fingerprint.partitions {
             let kind = partition.fstype.as_deref().unwrap_or("unknown contents");
-            let label = partition
-                .label
-                .as_ref()
-                .map(|label| format!(" “{label}”"))
-                .unwrap_or_default();
+            let label = partition.label.as_ref().map(|label| format!(" “{label}”")).unwrap_or_default();
             let size = human_bytes(partition.size_bytes);
-            wrapped(
-                out,
-                "    - ",
-                6,
-                &format!("{}: {kind}{label}, {size}", partition.path),
-            );
+            wrapped(out, "    - ", 6, &format!("{}: {kind}{label}, {size}", partition.path));
         }
         if let Some(fstype) = &facts.fingerprint.fstype {
             wrapped(out, "    - ", 6, &format!("{fstype} on the whole disk"));
@@ -112,8 +103,8 @@ impl Plan {
         }
         let mut stage = None;
         for step in &self.steps {
-            // Waiting is neither a change nor a decision.
-            if matches!(step, Step::WaitForDevice { .. }) {
+            // Neither a decision: waiting, and clearing the ground of a partition just made.
+            if matches!(step, Step::WaitForDevice { .. } | Step::WipeSignatures { stage: Stage::Format, .. }) {
                 continue;
             }
             if stage != Some(step.phase()) {
@@ -121,23 +112,12 @@ impl Plan {
                 out.push_str(heading(step.phase()));
                 out.push('\n');
             }
-            if let Step::Hook {
-                owner,
-                when,
-                script,
-                ..
-            } = step
-            {
-                wrapped(
-                    &mut out,
-                    "  - ",
-                    4,
-                    &format!("Run the {} of {owner}, with bash:", when.option()),
-                );
+            if let Step::Hook { owner, when, script, .. } = step {
+                wrapped(&mut out, "  - ", 4, &format!("Run the {} of {owner}, with bash:", when.option()));
                 // Verbatim, as it will run.
                 for line in script.trim_end().lines() {
                     out.push_str("      | ");
-                    out.push_str(line.trim_end());
+                    out.push_str(&visible(line.trim_end()));
                     out.push('\n');
                 }
             } else {
@@ -150,11 +130,7 @@ impl Plan {
                 wrapped(&mut out, "  - ", 4, warning);
             }
         }
-        out.push_str(&format!(
-            "\nDigest {} ({})\n",
-            self.digest.short(),
-            self.digest
-        ));
+        out.push_str(&format!("\nDigest {} ({})\n", self.digest.short(), self.digest));
         out
     }
 }

@@ -6,23 +6,12 @@ use crate::disko::names::type_name;
 use std::collections::BTreeMap;
 
 fn words(items: &[String]) -> String {
-    if items.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", items.join(" "))
-    }
+    if items.is_empty() { String::new() } else { format!(" ({})", items.join(" ")) }
 }
 
 fn pairs(map: &BTreeMap<String, String>) -> String {
-    let pairs: Vec<String> = map
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
-    if pairs.is_empty() {
-        String::new()
-    } else {
-        format!(": {}", pairs.join(", "))
-    }
+    let pairs: Vec<String> = map.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    if pairs.is_empty() { String::new() } else { format!(": {}", pairs.join(", ")) }
 }
 
 fn attribute(bit: u8) -> String {
@@ -36,11 +25,7 @@ fn attribute(bit: u8) -> String {
 
 fn group(vdev: &Vdev) -> String {
     let words = [vdev.class.as_deref(), vdev.mode.as_deref()];
-    let words: Vec<&str> = words
-        .into_iter()
-        .flatten()
-        .chain(vdev.members.iter().map(String::as_str))
-        .collect();
+    let words: Vec<&str> = words.into_iter().flatten().chain(vdev.members.iter().map(String::as_str)).collect();
     words.join(" ")
 }
 
@@ -70,10 +55,8 @@ impl Step {
             } => {
                 let sectors = last_lba.saturating_sub(*first_lba).saturating_add(1);
                 let size = human_bytes(sectors.saturating_mul(u64::from(*sector_bytes)));
-                let kind =
-                    type_name(type_code).map_or_else(|| format!("type {type_code}"), str::to_owned);
-                let mut sentence =
-                    format!("Create partition {number} “{label}” on {device}: {size}, {kind}");
+                let kind = type_name(type_code).map_or_else(|| format!("type {type_code}"), str::to_owned);
+                let mut sentence = format!("Create partition {number} “{label}” on {device}: {size}, {kind}");
                 for bit in attributes {
                     sentence.push_str(", ");
                     sentence.push_str(&attribute(*bit));
@@ -85,22 +68,13 @@ impl Step {
                 sentence
             }
             Self::WaitForDevice { path, .. } => format!("Wait for {path}"),
-            Self::MakeFilesystem {
-                device,
-                format,
-                arguments,
-            } => {
+            Self::MakeFilesystem { device, format, arguments } => {
                 format!("Make a {format} filesystem on {device}{}", words(arguments))
             }
             Self::MakeSwap { device, arguments } => {
                 format!("Make swap space on {device}{}", words(arguments))
             }
-            Self::CreatePool {
-                pool,
-                properties,
-                root_properties,
-                vdevs,
-            } => {
+            Self::CreatePool { pool, properties, root_properties, vdevs } => {
                 let groups: Vec<String> = vdevs.iter().map(group).collect();
                 format!(
                     "Create pool “{pool}” on {}{}{}",
@@ -109,56 +83,19 @@ impl Step {
                     pairs(root_properties).replacen(": ", "; root dataset ", 1)
                 )
             }
-            Self::SetProperties {
-                dataset,
-                properties,
-            } => {
+            Self::SetProperties { dataset, properties } => {
                 format!("Set properties of dataset {dataset}{}", pairs(properties))
             }
-            Self::CreateDataset {
-                dataset,
-                properties,
-            } => format!("Create dataset {dataset}{}", pairs(properties)),
-            Self::CreateVolume {
-                dataset,
-                size,
-                properties,
-                arguments,
-            } => {
-                format!(
-                    "Create volume {dataset} of {size}{}{}",
-                    words(arguments),
-                    pairs(properties)
-                )
+            Self::CreateDataset { dataset, properties } => format!("Create dataset {dataset}{}", pairs(properties)),
+            Self::CreateVolume { dataset, size, properties, arguments } => {
+                format!("Create volume {dataset} of {size}{}{}", words(arguments), pairs(properties))
             }
-            Self::Hook {
-                owner,
-                when,
-                script,
-                ..
-            } => {
-                let lines: Vec<&str> = script
-                    .lines()
-                    .map(str::trim)
-                    .filter(|line| !line.is_empty())
-                    .collect();
-                format!(
-                    "Run the {} of {owner}: {}",
-                    when.option(),
-                    lines.join(" ⏎ ")
-                )
+            Self::Hook { owner, when, script, .. } => {
+                let lines: Vec<&str> = script.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+                format!("Run the {} of {owner}: {}", when.option(), lines.join(" ⏎ "))
             }
-            Self::Mount {
-                source,
-                target,
-                fstype,
-                options,
-            } => {
-                let options: Vec<String> = options
-                    .iter()
-                    .filter(|option| *option != "defaults")
-                    .cloned()
-                    .collect();
+            Self::Mount { source, target, fstype, options } => {
+                let options: Vec<String> = options.iter().filter(|option| *option != "defaults").cloned().collect();
                 format!("Mount {source} at {target} as {fstype}{}", words(&options))
             }
             Self::SwapOn { device, .. } => format!("Use swap on {device} during the installation"),

@@ -264,12 +264,8 @@ impl Step {
     #[must_use]
     pub fn phase(&self) -> Stage {
         match self {
-            Self::Deactivate { .. } | Self::ClearPoolLabel { .. } | Self::ZapTable { .. } => {
-                Stage::Destroy
-            }
-            Self::WipeSignatures { stage, .. }
-            | Self::WaitForDevice { stage, .. }
-            | Self::Hook { stage, .. } => *stage,
+            Self::Deactivate { .. } | Self::ClearPoolLabel { .. } | Self::ZapTable { .. } => Stage::Destroy,
+            Self::WipeSignatures { stage, .. } | Self::WaitForDevice { stage, .. } | Self::Hook { stage, .. } => *stage,
             Self::ClearTable { .. } | Self::CreatePartition { .. } => Stage::Partition,
             Self::MakeFilesystem { .. }
             | Self::MakeSwap { .. }
@@ -277,10 +273,7 @@ impl Step {
             | Self::SetProperties { .. }
             | Self::CreateDataset { .. }
             | Self::CreateVolume { .. } => Stage::Format,
-            Self::Mount { .. }
-            | Self::SwapOn { .. }
-            | Self::ImportPool { .. }
-            | Self::LoadKey { .. } => Stage::Mount,
+            Self::Mount { .. } | Self::SwapOn { .. } | Self::ImportPool { .. } | Self::LoadKey { .. } => Stage::Mount,
             Self::Unmount { .. } | Self::SwapOff { .. } | Self::ExportPool { .. } => Stage::Unmount,
         }
     }

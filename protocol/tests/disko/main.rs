@@ -1,0 +1,242 @@
+//! Layouts that are not accepted: edited, cut short, unsupported, or impossible.
+
+use cygnet_protocol::disko::{self, DiskoError};
+use serde_json::{Value, json};
+use std::path::Path;
+
+fn file(name: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/disko").join(name);
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn layout() -> Value {
+    file("x-rpi5-zfs-legacy.json")["devices"].clone()
+}
+
+fn refused(layout: &Value) -> DiskoError {
+    let error = disko::parse(layout.to_string()).unwrap_err();
+    assert!(!error.path.is_empty() && !error.what.is_empty() && !error.remedy.is_empty(), "{error:?}");
+    error
+}
+
+/// Sets one value of the layout, and wants this error.
+#[track_caller]
+fn edited(pointer: &str, value: Value, path: &str, what: &str) {
+    let mut layout = layout();
+    *layout.pointer_mut(pointer).unwrap_or_else(|| panic!("no {pointer}")) = value;
+    let error = refused(&layout);
+    assert_eq!(error.path, path);
+    assert!(error.what.contains(what), "{error}");
+}
+
+#[test]
+fn layouts_disko_has_and_we_do_not_are_named() {
+    let all = file("refused.json");
+    for (name, path, what) in [
+        ("bcachefs", "bcachefs_filesystems.mounted_subvolumes_in_multi", "not supported yet"),
+        ("boot-raid1", "mdadm.boot", "mdadm is not supported yet"),
+        ("btrfs-subvolumes", "disk.main.content.partitions.root.content", "btrfs is not supported yet"),
+        ("hybrid-mbr", "disk.main.content.partitions.TOW-BOOT-FI.hybrid", "not supported yet"),
+        ("legacy-table", "disk.main.content", "table is not supported yet"),
+        ("luks-interactive-login", "disk.main.content.partitions.luks.content", "luks is not supported yet"),
+        ("lvm-thin", "lvm_vg.mainpool", "LVM is not supported yet"),
+        ("x-err-disk-content-null", "disk.main.content", "null"),
+        ("x-fs-args-quoting", "disk.main.content.partitions.a.content.mountOptions[2]", "not one mount option"),
+        ("x-gpt-after-100pct", "disk.main.content.partitions.b", "all the remaining space"),
+        ("x-same-device-twice", "disk.n.device", "also the device of disk “m”"),
+        ("x-same-mountpoint", "disk.m.content.partitions.b", "is mounted at /data"),
+        ("x-unclean-root", "disk", "no disks are defined"),
+        ("x-undefined-pool", "disk.m.content.partitions.b.content", "lvm_pv is not supported yet"),
+    ] {
+        let error = refused(&all[name]);
+        assert_eq!(error.path, path, "{name}: {error}");
+        assert!(error.what.contains(what), "{name}: {error}");
+    }
+}
+
+#[test]
+fn edited_partitions_are_refused_with_their_path() {
+    const ZFS: &str = "/disk/ssd/content/partitions/zfs";
+    const PATH: &str = "disk.ssd.content.partitions.zfs";
+    for (field, value, what) in [
+        ("size", json!("10GiB"), "not a size"),
+        ("size", json!("10.5G"), "not a size"),
+        ("size", json!("50%"), "not a size"),
+        ("size", json!("10g"), "not a size"),
+        ("size", json!(-1), "should be a string, and is a number"),
+        ("size", json!(null), "should be a string"),
+        ("end", json!("100%"), "not a position"),
+        ("start", json!("1KB"), "not a position"),
+        ("start", json!("99999999999999999999G"), "not a position"),
+        ("type", json!("EF0"), "not a partition type"),
+        ("type", json!("ZZZZ"), "not a partition type"),
+        ("type", json!("1234"), "not a partition type"),
+        ("uuid", json!("not-a-uuid"), "not a GUID"),
+        ("label", json!(""), "cannot be a partition's name"),
+        ("label", json!("zwölf"), "cannot be a partition's name"),
+        ("label", json!("a label of more than thirty-six characters"), "cannot be a partition's name"),
+        ("label", json!("line\nbreak"), "control character"),
+        ("label", json!("other"), ""),
+        ("alignment", json!(-8), "not from 0"),
+        ("attributes", json!([64]), "not an attribute bit"),
+        ("attributes", json!(["2"]), "not an attribute bit"),
+        ("priority", json!("first"), "should be a whole number"),
+        ("_index", json!(1), "this is partition 4"),
+        ("device", json!("/dev/disk/by-partlabel/ESP"), "what it lies on is"),
+        ("content", json!([]), "should be an object, and is a list"),
+    ] {
+        let mut layout = layout();
+        layout.pointer_mut(ZFS).unwrap()[field] = value;
+        let error = refused(&layout);
+        let expected = match (field, what) {
+            ("attributes", _) => format!("{PATH}.attributes[0]"),
+            ("label", "") => format!("{PATH}.device"),
+            _ => format!("{PATH}.{field}"),
+        };
+        assert_eq!(error.path, expected, "{error}");
+        assert!(error.what.contains(what), "{field}: {error}");
+    }
+}
+
+#[test]
+fn edited_disks_pools_and_contents_are_refused_with_their_path() {
+    edited("/disk/ssd/device", json!("sda"), "disk.ssd.device", "not an absolute path");
+    edited("/disk/ssd/device", json!("/etc/passwd"), "disk.ssd.device", "not an absolute path under /dev");
+    edited("/disk/ssd/device", json!("/dev/../etc"), "disk.ssd.device", "not an absolute path under /dev");
+    edited("/disk/ssd/content/device", json!("/dev/sdb"), "disk.ssd.content.device", "what it lies on is");
+    edited("/disk/ssd/destroy", json!("yes"), "disk.ssd.destroy", "should be a boolean");
+    edited("/disk/ssd/type", json!("disc"), "disk.ssd.type", "only “disk”");
+    edited("/disk/ssd/preCreateHook", json!(["a"]), "disk.ssd.preCreateHook", "should be a string");
+    edited("/disk", json!([]), "disk", "should be an object");
+
+    let zfs = "disk.ssd.content.partitions.zfs.content";
+    let pointer = "/disk/ssd/content/partitions/zfs/content";
+    edited(&format!("{pointer}/pool"), json!("tank"), &format!("{zfs}.pool"), "no pool “tank”");
+    edited(&format!("{pointer}/type"), json!("ext4"), &format!("{zfs}.type"), "not a content type");
+    edited(&format!("{pointer}/type"), json!("gpt"), &format!("{zfs}.type"), "partition table inside");
+    edited(&format!("{pointer}/device"), json!("/dev/sdb"), &format!("{zfs}.device"), "what it lies on is");
+    edited(pointer, json!(null), "zpool.rpool", "has 0 members");
+
+    let esp = "/disk/ssd/content/partitions/ESP/content";
+    let path = "disk.ssd.content.partitions.ESP.content";
+    edited(&format!("{esp}/format"), json!("../../bin/sh"), &format!("{path}.format"), "not a filesystem");
+    edited(&format!("{esp}/format"), json!("swap"), &format!("{path}.format"), "not made with mkfs.swap");
+    edited(&format!("{esp}/mountpoint"), json!("boot"), &format!("{path}.mountpoint"), "not an absolute path");
+    edited(&format!("{esp}/mountpoint"), json!("/../etc"), &format!("{path}.mountpoint"), "not an absolute path");
+    edited(&format!("{esp}/extraArgs"), json!("-F32"), &format!("{path}.extraArgs"), "should be a list");
+    edited(&format!("{esp}/extraArgs"), json!([32]), &format!("{path}.extraArgs[0]"), "should be a string");
+    edited(&format!("{esp}/mountpoint"), json!("/boot/firmware/"), "disk.ssd.content.partitions.ESP", "and so is");
+
+    edited("/zpool/rpool/mode", json!("raidz9"), "zpool.rpool.mode", "not a way to group");
+    edited("/zpool/rpool/mode", json!("mirror"), "zpool.rpool", "has 1 members, and mirror needs at least 2");
+    edited("/zpool/rpool/name", json!("raidzilla"), "zpool.rpool.name", "not a name zpool(8) accepts");
+    edited("/zpool/rpool/options/ashift", json!(12), "zpool.rpool.options.ashift", "should be a string");
+    let nix = "zpool.rpool.datasets.\"local/nix\"";
+    edited("/zpool/rpool/datasets/local~1nix/_name", json!("tank/nix"), &format!("{nix}._name"), "should be “rpool");
+    edited(
+        "/zpool/rpool/datasets/local~1nix/mountpoint",
+        json!("/"),
+        "zpool.rpool.datasets.\"system/root\"",
+        "and so is",
+    );
+    edited("/zpool/rpool/datasets/local~1nix/type", json!("zfs"), &format!("{nix}.type"), "not a kind of dataset");
+
+    let swap = "/disk/ssd/content/partitions/swap/content";
+    let path = "disk.ssd.content.partitions.swap.content";
+    edited(&format!("{swap}/randomEncryption"), json!(true), &format!("{path}.randomEncryption"), "not supported yet");
+    edited(&format!("{swap}/discardPolicy"), json!("all"), &format!("{path}.discardPolicy"), "not a policy");
+    edited(&format!("{swap}/priority"), json!(99999), &format!("{path}.priority"), "not from -1");
+    edited(&format!("{swap}/extraArgs"), json!(["$(reboot)"]), &format!("{path}.extraArgs[0]"), "shell");
+}
+
+#[test]
+fn equal_labels_are_refused() {
+    let mut layout = layout();
+    let esp = layout.pointer_mut("/disk/ssd/content/partitions/ESP").unwrap();
+    esp["label"] = "FIRMWARE".into();
+    esp["device"] = "/dev/disk/by-partlabel/FIRMWARE".into();
+    esp["content"]["device"] = "/dev/disk/by-partlabel/FIRMWARE".into();
+    let error = refused(&layout);
+    assert!(error.what.contains("/dev/disk/by-partlabel/FIRMWARE"), "{error}");
+}
+
+#[test]
+fn every_object_refuses_fields_it_does_not_know_and_wants_those_it_needs() {
+    fn objects(value: &Value, pointer: &str, found: &mut Vec<String>) {
+        if let Value::Object(map) = value {
+            found.push(pointer.to_owned());
+            for (key, value) in map {
+                objects(value, &format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1")), found);
+            }
+        }
+    }
+    // Maps keyed by the user's own names: an entry there is not a field, but must be an object, too.
+    let layout = layout();
+    let mut found = Vec::new();
+    objects(&layout, "", &mut found);
+    assert!(found.len() > 30);
+    for pointer in found {
+        if pointer.ends_with("ptions") {
+            continue;
+        }
+        let mut edited = layout.clone();
+        edited.pointer_mut(&pointer).unwrap()["surprise"] = 1.into();
+        let error = refused(&edited);
+        assert!(error.path.ends_with("surprise"), "{pointer}: {error}");
+    }
+    for needed in ["device", "destroy", "content", "type"] {
+        let mut edited = layout.clone();
+        edited["disk"]["ssd"].as_object_mut().unwrap().remove(needed);
+        assert_eq!(refused(&edited).path, format!("disk.ssd.{needed}"));
+    }
+}
+
+#[test]
+fn a_layout_cut_short_anywhere_is_an_error() {
+    for name in ["simple-efi.json", "x-rpi5-zfs-legacy.json"] {
+        let text = file(name)["devices"].to_string();
+        for end in 0..text.len() {
+            let error = disko::parse(&text.as_bytes()[..end]).unwrap_err();
+            assert_eq!(error.path, "disko.devices", "{name} at {end}");
+        }
+        assert!(disko::parse(&text).is_ok());
+    }
+}
+
+#[test]
+fn bytes_that_are_no_layout_are_errors() {
+    let deep = "[".repeat(100_000);
+    let long = " ".repeat(2 << 20);
+    let twice = r#"{"disk":{},"disk":{}}"#;
+    for text in ["", "null", "[]", "1", "{}", "\u{feff}{}", "{\"disk\":null}", "{} {}", &deep, &long, twice] {
+        assert!(disko::parse(text).is_err(), "{:.20}", text);
+    }
+    assert!(disko::parse([0xff, 0xfe, 0x00]).is_err());
+    assert!(disko::parse(twice).unwrap_err().what.contains("twice"));
+}
+
+/// A flipped byte either leaves a layout or gives an error, never a panic.
+#[test]
+fn damaged_bytes_never_panic() {
+    let text = layout().to_string().into_bytes();
+    for at in 0..text.len() {
+        for byte in [b'"', b'0', b'-', b'}', 0xff] {
+            let mut damaged = text.clone();
+            damaged[at] = byte;
+            let _ = disko::parse(&damaged);
+        }
+    }
+}
+
+#[test]
+fn a_disk_can_be_put_onto_another_device() {
+    let mut devices = disko::parse(layout().to_string()).unwrap();
+    devices.set_device("ssd", "/dev/disk/by-id/nvme-other").unwrap();
+    assert_eq!(devices.disks["ssd"].device, "/dev/disk/by-id/nvme-other");
+    assert!(devices.set_device("sdd", "/dev/sda").unwrap_err().remedy.contains("ssd"));
+    assert!(devices.set_device("ssd", "sda").is_err());
+
+    let mut members = disko::parse(file("x-zfs-topology-paths.json")["devices"].to_string()).unwrap();
+    members.set_device("d1", "/dev/disk/by-id/nvme-new").unwrap();
+    assert!(members.set_device("d2", "/dev/disk/by-id/nvme-new").is_err());
+}
