@@ -1,2 +1,30 @@
-//! cygnet
-fn main() {}
+//! cygnet: the command on the laptop that installs a headless Raspberry Pi.
+//!
+//! Read [`cli`] for what a person can say, [`commands`] for what each of it does, then the way of an installation:
+//! [`nix`] finds the closure and the layout, [`ssh`] reaches the Pi, [`control`] talks with its agent, [`install`]
+//! decides, follows and verifies, [`push`] sends the store paths. [`ui`] is all that a person or a script sees, and
+//! [`error`] is how it ends when it doesn't end well.
+
+mod cli;
+mod commands;
+mod control;
+mod error;
+mod install;
+mod interrupt;
+mod nix;
+mod push;
+mod ssh;
+mod ui;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let ui = ui::Ui::new(cli.global.json, cli.global.quiet);
+    interrupt::watch();
+    match commands::run(&ui, &cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error::report(&ui, &error),
+    }
+}

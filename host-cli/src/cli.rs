@@ -1,0 +1,328 @@
+//! What a person can say to cygnet. The help, the manual pages and the completions all come from here.
+
+use crate::ui::format::parse_duration;
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use cygnet_protocol::fault::FaultCode;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const TOP_EXAMPLES: &str = "\
+EXAMPLES
+  cygnet discover                         Find Pis that wait to be installed
+  cygnet plan pi.local --flake .#pi       See what would be done to its disks
+  cygnet install pi.local --flake .#pi    Do it
+
+What a person or a script asked for is printed on stdout, progress and errors
+on stderr. `cygnet --help` lists the exit codes.";
+
+/// Installs NixOS on a headless Raspberry Pi, from this machine, over ssh
+#[derive(Debug, Parser)]
+#[command(name = "cygnet", version, max_term_width = 100, after_help = TOP_EXAMPLES, after_long_help = exit_codes())]
+pub struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Print JSON on stdout, one object a line
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print no progress, only results, questions and errors
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Pass an option to ssh, as in ssh_config(5): `-o Port=2222`; may be given again
+    #[arg(long = "ssh-option", short = 'o', value_name = "OPT", global = true)]
+    pub ssh_options: Vec<String>,
+    /// Use this private key for ssh
+    #[arg(short = 'i', long = "identity", value_name = "FILE", global = true)]
+    pub identity: Option<PathBuf>,
+    /// Check the host key against this file only; if the host is not in it, trust its first key and add it
+    #[arg(long, value_name = "FILE", global = true)]
+    pub known_hosts: Option<PathBuf>,
+    /// Run this on the Pi to reach its agent
+    #[arg(long, value_name = "CMD", default_value = "cygnetd bridge", env = "CYGNET_AGENT_COMMAND", global = true)]
+    pub agent_command: String,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Find Pis in the local network that wait to be installed
+    #[command(after_help = "\
+EXAMPLES
+  cygnet discover
+  cygnet discover --first --json | jq -r '.addresses[0]'")]
+    Discover(Discover),
+    /// Show what a Pi's agent is and does
+    #[command(after_help = "\
+EXAMPLES
+  cygnet status pi.local
+  cygnet status 192.0.2.7 --json | jq -r .state.state")]
+    Status(Status),
+    /// Show what an installation would do to the Pi's disks; touches nothing
+    #[command(after_help = "\
+EXAMPLES
+  cygnet plan pi.local --flake .#pi
+  cygnet plan pi.local --disko devices.json --json | jq -r .digest")]
+    Plan(Plan),
+    /// Install a NixOS system on the Pi's disks
+    #[command(after_help = "\
+EXAMPLES
+  cygnet install pi.local --flake .#pi
+  cygnet install pi.local --closure ./result --disko devices.json
+  cygnet install pi.local --flake .#pi --yes \"$(cygnet plan pi.local --flake .#pi --json | jq -r .digest)\"
+
+The agent on the Pi owns the installation: if this command is interrupted, give
+it again to see it through, or stop the installation with `cygnet abort`.")]
+    Install(Install),
+    /// Send a closure into the target store of a Pi that waits for it
+    #[command(after_help = "\
+EXAMPLES
+  cygnet push pi.local --closure ./result")]
+    Push(Push),
+    /// Show what happened on the Pi
+    #[command(after_help = "\
+EXAMPLES
+  cygnet logs pi.local
+  cygnet logs pi.local --follow
+  cygnet logs pi.local --from 120 --json | jq -r 'select(.event == \"warning\").text'")]
+    Logs(Logs),
+    /// Reboot the Pi
+    #[command(after_help = "\
+EXAMPLES
+  cygnet reboot pi.local --yes")]
+    Reboot(Reboot),
+    /// Stop the installation that runs on the Pi
+    #[command(after_help = "\
+EXAMPLES
+  cygnet abort pi.local")]
+    Abort(Abort),
+    /// Print a completion script for a shell
+    #[command(after_help = "\
+EXAMPLES
+  cygnet completions bash > ~/.local/share/bash-completion/completions/cygnet
+  cygnet completions fish > ~/.config/fish/completions/cygnet.fish")]
+    Completions(Completions),
+    /// Write the manual pages into a directory
+    #[command(
+        hide = true,
+        after_help = "\
+EXAMPLES
+  cygnet man target/man"
+    )]
+    Man(Man),
+}
+
+/// `cygnet discover`
+#[derive(Debug, Args)]
+pub struct Discover {
+    /// How long to listen for answers
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+    pub timeout: Duration,
+    /// Stop at the first Pi that answers
+    #[arg(long)]
+    pub first: bool,
+}
+
+/// The Pi.
+#[derive(Debug, Args)]
+pub struct Host {
+    /// The Pi: a host name, an address or a Host of ssh_config(5), with `user@` in front if it isn't root
+    #[arg(value_name = "HOST")]
+    pub host: String,
+}
+
+/// `cygnet status`
+#[derive(Debug, Args)]
+pub struct Status {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub host: Host,
+}
+
+/// Where the system and the layout come from.
+#[derive(Debug, Args)]
+pub struct Source {
+    /// The flake and the name of its nixosConfiguration: `.#pi`
+    #[arg(long, value_name = "FLAKE#HOST", conflicts_with_all = ["closure", "disko"])]
+    pub flake: Option<String>,
+    /// The system to install: a store path in this machine's Nix store, or a link to one
+    #[arg(long, value_name = "PATH")]
+    pub closure: Option<PathBuf>,
+    /// The layout: `config.disko.devices` as JSON
+    #[arg(long, value_name = "FILE")]
+    pub disko: Option<PathBuf>,
+}
+
+/// `cygnet plan`
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("layout").required(true).args(["flake", "disko"])))]
+pub struct Plan {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub host: Host,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub source: Source,
+}
+
+/// `cygnet install`
+#[derive(Debug, Args)]
+#[command(
+    group(clap::ArgGroup::new("layout").required(true).args(["flake", "disko"])),
+    group(clap::ArgGroup::new("system").required(true).args(["flake", "closure"])),
+)]
+pub struct Install {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub host: Host,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub source: Source,
+    /// Don't ask: go on if the plan (or the interrupted installation) has this digest; 12 hex digits at least
+    #[arg(long, value_name = "DIGEST")]
+    pub yes: Option<String>,
+    /// Leave the Pi running on its card when the installation is complete
+    #[arg(long)]
+    pub no_reboot: bool,
+    /// Let the new system make its own ssh host key instead of keeping the card's
+    #[arg(long)]
+    pub new_host_key: bool,
+    /// Format even if an interrupted installation could be gone on with
+    #[arg(long)]
+    pub fresh: bool,
+    /// Don't wait for the installed system to answer after the reboot
+    #[arg(long)]
+    pub no_wait: bool,
+    /// How long to wait for the installed system to answer after the reboot
+    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = parse_duration, conflicts_with = "no_wait")]
+    pub wait: Duration,
+}
+
+/// `cygnet push`
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("system").required(true).args(["flake", "closure"])))]
+pub struct Push {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub host: Host,
+    /// The flake and the name of its nixosConfiguration: `.#pi`
+    #[arg(long, value_name = "FLAKE#HOST")]
+    pub flake: Option<String>,
+    /// The closure to send: a store path in this machine's Nix store, or a link to one
+    #[arg(long, value_name = "PATH")]
+    pub closure: Option<PathBuf>,
+}
+
+/// `cygnet logs`
+#[derive(Debug, Args)]
+pub struct Logs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub host: Host,
+    /// Go on printing what happens, until interrupted
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Begin with this event number
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub from: u64,
+}
+
+/// `cygnet reboot`
+#[derive(Debug, Args)]
+pub struct Reboot {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub host: Host,
+    /// Don't ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// `cygnet abort`
+#[derive(Debug, Args)]
+pub struct Abort {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub host: Host,
+    /// Don't ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// `cygnet completions`
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell
+    pub shell: Shell,
+}
+
+/// `cygnet man`
+#[derive(Debug, Args)]
+pub struct Man {
+    /// The directory; made if it isn't there
+    pub dir: PathBuf,
+}
+
+/// The examples and all exit codes: every failure has its own, so that a script can tell them apart.
+fn exit_codes() -> String {
+    let mut text = format!("{TOP_EXAMPLES}\n\nEXIT STATUS\n    0  Done.\n    2  The command line makes no sense.\n");
+    for code in FaultCode::ALL {
+        text.push_str(&format!("  {:>3}  {} ({})\n", code.exit_code(), code.summary().trim(), code.name()));
+    }
+    text.push_str("  130  Interrupted by Ctrl-C.\n  141  The reader of stdout went away.");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("EXAMPLES"), "{} has none", command.get_name());
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        for bad in [
+            "install pi",
+            "install pi --flake .#a --closure /x",
+            "install pi --closure /nix/store/x",
+            "install pi --disko x.json",
+            "install pi --flake .#a --no-wait --wait 3s",
+            "plan pi",
+            "plan pi --flake .#a --disko x",
+            "plan pi --closure x",
+            "push pi",
+            "push pi --flake .#a --closure x",
+            "discover --timeout soon",
+        ] {
+            let arguments = std::iter::once("cygnet").chain(bad.split(' '));
+            assert!(Cli::try_parse_from(arguments).is_err(), "{bad} was accepted");
+        }
+    }
+
+    #[test]
+    fn global_options_may_come_last() {
+        let cli = Cli::try_parse_from(["cygnet", "status", "pi", "--json", "-o", "Port=1", "-o", "User=x"]).unwrap();
+        assert!(cli.global.json);
+        assert_eq!(cli.global.ssh_options, ["Port=1", "User=x"]);
+    }
+}

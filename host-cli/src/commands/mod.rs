@@ -1,0 +1,33 @@
+//! One file for each command.
+
+mod abort;
+mod discover;
+mod logs;
+mod manual;
+mod plan;
+mod push;
+mod reboot;
+mod status;
+
+use crate::cli::{Cli, Command};
+use crate::install;
+use crate::ssh::Target;
+use crate::ui::Ui;
+use anyhow::Result;
+
+/// Does what the command line says.
+pub fn run(ui: &Ui, cli: &Cli) -> Result<()> {
+    let target = |host: &crate::cli::Host| Target::new(&host.host, &cli.global);
+    match &cli.command {
+        Command::Discover(arguments) => discover::run(ui, arguments),
+        Command::Status(arguments) => status::run(ui, &target(&arguments.host)?),
+        Command::Plan(arguments) => plan::run(ui, &target(&arguments.host)?, arguments),
+        Command::Install(arguments) => install::run(ui, &target(&arguments.host)?, arguments),
+        Command::Push(arguments) => push::run(ui, &target(&arguments.host)?, arguments),
+        Command::Logs(arguments) => logs::run(ui, &target(&arguments.host)?, arguments),
+        Command::Reboot(arguments) => reboot::run(ui, &target(&arguments.host)?, arguments),
+        Command::Abort(arguments) => abort::run(ui, &target(&arguments.host)?, arguments),
+        Command::Completions(arguments) => manual::completions(ui, arguments.shell),
+        Command::Man(arguments) => manual::man(ui, &arguments.dir),
+    }
+}

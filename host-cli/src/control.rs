@@ -1,0 +1,149 @@
+//! The control channel: requests and replies, with the events that come in between.
+
+use crate::error::fault;
+use crate::ssh::{Channel, Session, Target};
+use anyhow::Result;
+use cygnet_protocol::event::Event;
+use cygnet_protocol::fault::FaultCode;
+use cygnet_protocol::frame::{self, FrameError};
+use cygnet_protocol::message::{Hello, Reply, Request, Status};
+use std::collections::VecDeque;
+use std::io::BufReader;
+use std::process::{ChildStdin, ChildStdout};
+
+/// A conversation with an agent.
+#[derive(Debug)]
+pub struct Control {
+    channel: Channel,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    /// Events that came while a reply was waited for.
+    early: VecDeque<Event>,
+    /// What both ends speak.
+    pub protocol: u32,
+}
+
+/// Connects, and says hello.
+pub fn connect(target: &Target) -> Result<(Session, Control)> {
+    let (session, channel, pipes) = Session::open(target, "control")?;
+    let control = Control::greet(channel, pipes)?;
+    Ok((session, control))
+}
+
+impl Control {
+    /// Another conversation on the same connection.
+    pub fn beside(session: &Session) -> Result<Self> {
+        let (channel, pipes) = session.channel("control")?;
+        Self::greet(channel, pipes)
+    }
+
+    fn greet(mut channel: Channel, (mut input, output): (ChildStdin, ChildStdout)) -> Result<Self> {
+        let mut output = BufReader::new(output);
+        let ours = Hello::ours("cygnet");
+        // If this fails, what the other end says is more telling than the broken pipe.
+        frame::send(&mut input, &ours).ok();
+        let line = match frame::read_line(&mut output) {
+            Ok(line) => line,
+            Err(FrameError::TooLong) => return Err(channel.explain("a line without an end").into()),
+            Err(_) => return Err(channel.explain("").into()),
+        };
+        let theirs: Hello = match frame::decode(&line) {
+            Ok(hello) => hello,
+            Err(_) => {
+                // The agent may refuse us before it says hello.
+                if let Ok(Reply::Error(fault)) = frame::decode(&line) {
+                    return Err(fault.into());
+                }
+                drop(input);
+                return Err(channel.explain(&String::from_utf8_lossy(&line)).into());
+            }
+        };
+        let protocol = ours.agree(&theirs)?;
+        Ok(Self { channel, input, output, early: VecDeque::new(), protocol })
+    }
+
+    /// Sends a request and waits for its reply; an error reply is the error.
+    pub fn request(&mut self, request: &Request) -> Result<Reply> {
+        if let Err(error) = frame::send(&mut self.input, request) {
+            return Err(self.broken(error));
+        }
+        loop {
+            match self.receive()? {
+                Reply::Event(event) => self.early.push_back(event),
+                Reply::Error(fault) => return Err(fault.into()),
+                reply => return Ok(reply),
+            }
+        }
+    }
+
+    /// Asks for the status.
+    pub fn status(&mut self) -> Result<Status> {
+        match self.request(&Request::Status)? {
+            Reply::Status(status) => Ok(*status),
+            other => Err(unexpected("status", &other)),
+        }
+    }
+
+    /// Sends a request that is answered with `accepted`; tells whether an earlier installation is gone on with.
+    pub fn accepted(&mut self, request: &Request) -> Result<bool> {
+        match self.request(request)? {
+            Reply::Accepted { resumed } => Ok(resumed),
+            other => Err(unexpected("accepted", &other)),
+        }
+    }
+
+    /// Asks for events from `from` on: those that are kept come back at once, [`Self::next_event`] has the others.
+    ///
+    /// The agent sends what it has kept before it answers the next request, so a status ends them.
+    pub fn follow(&mut self, from: u64) -> Result<(Vec<Event>, Status)> {
+        self.accepted(&Request::Follow { from })?;
+        let status = self.status()?;
+        Ok((self.early.drain(..).collect(), status))
+    }
+
+    /// Waits for the next event.
+    pub fn next_event(&mut self) -> Result<Event> {
+        if let Some(event) = self.early.pop_front() {
+            return Ok(event);
+        }
+        match self.receive()? {
+            Reply::Event(event) => Ok(event),
+            Reply::Error(fault) => Err(fault.into()),
+            other => Err(unexpected("an event", &other)),
+        }
+    }
+
+    /// Lets another thread end this conversation.
+    pub fn killer(&self) -> impl Fn() + Send + 'static {
+        self.channel.killer()
+    }
+
+    fn receive(&mut self) -> Result<Reply> {
+        frame::receive(&mut self.output).map_err(|error| self.broken(error))
+    }
+
+    fn broken(&mut self, error: FrameError) -> anyhow::Error {
+        match error {
+            FrameError::NotJson { .. } | FrameError::TooLong => fault(
+                FaultCode::Garbage,
+                "The agent sent something that is not a message.",
+                error.to_string(),
+                "Use the cygnet that belongs to this agent; `cygnet --version` and `cygnetd --version` tell.",
+            ),
+            FrameError::Closed | FrameError::Truncated | FrameError::Io(_) => {
+                self.channel.lost(&error.to_string()).into()
+            }
+        }
+    }
+}
+
+/// A reply of the wrong kind.
+pub fn unexpected(wanted: &str, got: &Reply) -> anyhow::Error {
+    let got = serde_json::to_string(got).unwrap_or_default().chars().take(200).collect::<String>();
+    fault(
+        FaultCode::Garbage,
+        format!("The agent answered something other than {wanted}."),
+        format!("It answered {got}"),
+        "Use the cygnet that belongs to this agent; `cygnet --version` and `cygnetd --version` tell.",
+    )
+}

@@ -1,0 +1,178 @@
+//! `cygnet install`: the longest way from a command to its end.
+//!
+//! [`decide`] sees what the agent's state calls for, [`confirm`] asks the person, [`follower`] carries the events here,
+//! [`watch`] lives with the installation until it is over, [`verify`] waits for the installed system.
+
+pub mod confirm;
+pub mod decide;
+pub mod follower;
+pub mod verify;
+pub mod watch;
+
+use crate::cli;
+use crate::control::{self, Control, unexpected};
+use crate::interrupt;
+use crate::nix;
+use crate::ssh::{Session, Target};
+use crate::ui::Ui;
+use crate::ui::summary::Summary;
+use anyhow::Result;
+use confirm::Answer;
+use cygnet_protocol::message::{InstallOptions, Reply, Request, Status};
+use cygnet_protocol::plan::Plan;
+use decide::{Decision, Wish};
+use follower::Follower;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use watch::{Ended, Watch};
+
+/// Carries it out.
+pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
+    let begun = Instant::now();
+    interrupt::set_farewell("Nothing was changed on the Pi.");
+    if let Some(digest) = &arguments.yes {
+        confirm::check_digest(digest)?;
+    }
+    let source = &arguments.source;
+    let layout = nix::find_layout(ui, source.flake.as_deref(), source.disko.as_deref())?;
+    nix::layout::check(&layout)?;
+    let closure = Arc::new(nix::find_closure(ui, source.flake.as_deref(), source.closure.as_deref())?);
+
+    let (session, mut control) = control::connect(target)?;
+    let status = control.status()?;
+    greet(ui, target, &session, &status);
+    closure.check_system(&status.system)?;
+
+    let wish = Wish {
+        layout: nix::layout::hash(&layout),
+        toplevel: closure.toplevel.to_absolute_path(),
+        yes: arguments.yes.clone(),
+        fresh: arguments.fresh,
+    };
+    let options = InstallOptions { reboot: !arguments.no_reboot, keep_host_key: !arguments.new_host_key };
+    let request = |digest: String| Request::Install {
+        disko: layout.clone(),
+        digest,
+        closure: closure.summary(),
+        options: options.clone(),
+    };
+
+    // Before the request, so that not one event of it is missed.
+    let mut follower = Follower::start(&session)?;
+    let mut decision = decide::decide(&status, &wish)?;
+    if let Decision::GoOn { digest, sure: false } | Decision::Attach { digest, sure: false } = &decision {
+        let attach = matches!(decision, Decision::Attach { .. });
+        match confirm::go_on(ui, target, &status, attach)? {
+            Answer::Yes => {}
+            Answer::Fresh => decision = Decision::Begin,
+            Answer::No => return Err(confirm::declined(&target.given, digest)),
+        }
+    }
+    let digest = match decision {
+        Decision::Attach { digest, .. } => {
+            ui.status("The installation runs already; following it.");
+            digest
+        }
+        Decision::GoOn { digest, .. } => {
+            ui.status("Going on with the installation without formatting.");
+            control.accepted(&request(digest.clone()))?;
+            follower.forget_the_past();
+            digest
+        }
+        Decision::Begin => {
+            let plan = plan(&mut control, layout.clone(), Some(closure.summary()))?;
+            show_plan(ui, &plan)?;
+            let digest = match &arguments.yes {
+                // The agent compares it, and knows whether the disks have changed since it was shown.
+                Some(digest) => digest.trim().to_ascii_lowercase(),
+                None => {
+                    confirm::destroy(ui, target, &plan)?;
+                    plan.digest.to_string()
+                }
+            };
+            control.accepted(&request(digest))?;
+            follower.forget_the_past();
+            plan.digest.to_string()
+        }
+    };
+
+    let key = session.host_key();
+    let mut watch = Watch::new(ui, target, closure.clone(), request(digest.clone()), options.reboot);
+    let ended = watch.to_the_end(session, control, follower)?;
+    let (phases, sent, agent_peak_memory) = watch.account();
+    let mut summary = Summary {
+        host: target.given.clone(),
+        toplevel: wish.toplevel.clone(),
+        digest,
+        phases,
+        sent,
+        agent_peak_memory,
+        verified: None,
+        reboot: None,
+        total: Duration::ZERO,
+    };
+    let wait = ended == Ended::Rebooting && !arguments.no_wait;
+    let result = if wait {
+        interrupt::set_farewell(
+            "The system is installed and the Pi reboots into it; only its answer was not waited for.",
+        );
+        let pinned = if arguments.new_host_key { verify::Key::Any } else { verify::Key::of(key) };
+        verify::wait(ui, target, &pinned, &wish.toplevel, arguments.wait).map(|time| summary.reboot = Some(time))
+    } else {
+        Ok(())
+    };
+    summary.verified = wait.then_some(result.is_ok());
+    summary.total = begun.elapsed();
+    summary.print(ui)?;
+    result?;
+    ui.status(&match ended {
+        Ended::Rebooting if wait => format!("{} runs {}.", target.given, wish.toplevel),
+        Ended::Rebooting => format!("{} reboots into {}.", target.given, wish.toplevel),
+        Ended::Installed => format!("Installed; `cygnet reboot {}` starts the new system.", target.given),
+    });
+    Ok(())
+}
+
+/// Says whom we have reached.
+fn greet(ui: &Ui, target: &Target, session: &Session, status: &Status) {
+    let key =
+        session.host_key().and_then(|key| key.fingerprint()).map(|key| format!(", host key {key}")).unwrap_or_default();
+    ui.status(&format!(
+        "{}: {} ({}), cygnetd {}, {}{key}",
+        target.given,
+        status.board,
+        status.serial,
+        status.version,
+        status.state.name()
+    ));
+}
+
+/// Asks for a plan, and sees that it is what its digest says.
+pub fn plan(
+    control: &mut Control,
+    disko: serde_json::Value,
+    closure: Option<cygnet_protocol::message::ClosureSummary>,
+) -> Result<Plan> {
+    match control.request(&Request::Plan { disko, closure })? {
+        Reply::Plan { plan } if plan.is_intact() => Ok(*plan),
+        Reply::Plan { plan } => Err(crate::error::fault(
+            cygnet_protocol::fault::FaultCode::Garbage,
+            "The agent's plan is not what its digest says.",
+            format!(
+                "It has version {} of the plan's form; the bytes were damaged, or the agent is of another version.",
+                plan.version
+            ),
+            "Use the cygnet that belongs to this agent; `cygnet --version` and `cygnetd --version` tell.",
+        )),
+        other => Err(unexpected("plan", &other)),
+    }
+}
+
+fn show_plan(ui: &Ui, plan: &Plan) -> Result<()> {
+    if ui.json() {
+        return ui.record(&json!({"type": "plan", "plan": plan}));
+    }
+    ui.show(&plan.render());
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! Waits until the installed system answers by ssh, with the right host key and the right system.
+
+use crate::error::{fault, tail};
+use crate::ssh::Target;
+use crate::ssh::classify::{Ending, explain};
+use crate::ssh::pin::HostKey;
+use crate::ui::Ui;
+use crate::ui::format::duration;
+use anyhow::{Context, Result};
+use cygnet_protocol::fault::{Fault, FaultCode};
+use std::io::IsTerminal;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// The pause between two tries.
+const PAUSE: Duration = Duration::from_secs(3);
+/// How often another host key must be seen before it is believed: an address may pass from machine to machine.
+const WRONG_KEYS: u32 = 3;
+/// How long the installed system may refuse our key; it may still be starting.
+const DENIED_FOR: Duration = Duration::from_secs(60);
+/// How often a person hears that we still wait.
+const STILL_EVERY: Duration = Duration::from_secs(30);
+
+/// Which host key the installed system must have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Key {
+    /// This one.
+    Pinned(HostKey),
+    /// The one that is known for the host.
+    Known,
+    /// Any: it makes a new one.
+    Any,
+}
+
+impl Key {
+    /// The key of the agent's connection, if ssh has told it.
+    pub fn of(key: Option<HostKey>) -> Self {
+        key.map_or(Key::Known, Key::Pinned)
+    }
+}
+
+/// What one try showed.
+#[derive(Debug)]
+enum Seen {
+    /// It runs this system.
+    System(String),
+    /// It does not answer, or not as it should.
+    Nothing(Fault),
+}
+
+/// Waits for `patience` at most; gives the time it took.
+pub fn wait(ui: &Ui, target: &Target, key: &Key, toplevel: &str, patience: Duration) -> Result<Duration> {
+    let begun = Instant::now();
+    ui.status("Waiting for the installed system to answer …");
+    let dir = tempfile::tempdir().context("making a directory for the pinned host key")?;
+    let options = match key {
+        Key::Pinned(key) => key.only(dir.path())?,
+        Key::Known => {
+            let mut options = target.key_options();
+            options.extend(["-o".into(), "StrictHostKeyChecking=yes".into()]);
+            options
+        }
+        Key::Any => ["UserKnownHostsFile=/dev/null", "GlobalKnownHostsFile=/dev/null", "StrictHostKeyChecking=no"]
+            .into_iter()
+            .flat_map(|option| ["-o".to_owned(), option.to_owned()])
+            .collect(),
+    };
+    let (mut wrong_keys, mut denied_since, mut told) = (0, None::<Instant>, Instant::now());
+    loop {
+        let last = match look(target, &options, denied_since.is_some())? {
+            Seen::System(system) if system == toplevel => return Ok(begun.elapsed()),
+            Seen::System(system) => Fault::new(
+                FaultCode::NotVerified,
+                "The Pi answers, but runs another system than the one installed.",
+                format!("It runs {}, not {toplevel}.", if system.is_empty() { "no NixOS" } else { &system }),
+                "If it has booted from its card again, take the card out or mend the boot order; look at its console.",
+            ),
+            Seen::Nothing(fault) => fault,
+        };
+        wrong_keys = if last.code == FaultCode::HostKeyChanged { wrong_keys + 1 } else { 0 };
+        denied_since = match last.code {
+            FaultCode::AccessDenied => denied_since.or_else(|| Some(Instant::now())),
+            _ => None,
+        };
+        let final_word = wrong_keys >= WRONG_KEYS || denied_since.is_some_and(|since| since.elapsed() > DENIED_FOR);
+        if final_word || begun.elapsed() + PAUSE > patience {
+            return Err(not_verified(&target.given, last, begun.elapsed()));
+        }
+        if told.elapsed() > STILL_EVERY {
+            told = Instant::now();
+            ui.status(&format!("  still waiting after {}: {}", duration(begun.elapsed()), last.what));
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// One try, on a connection of its own.
+fn look(target: &Target, key_options: &[String], may_ask: bool) -> Result<Seen> {
+    let mut command = target.command();
+    command.args(key_options).args(["-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "LogLevel=ERROR"]);
+    // A password is asked for only once it is clear that nothing else is accepted.
+    if !(may_ask && std::io::stdin().is_terminal()) {
+        command.args(["-o", "BatchMode=yes"]);
+    }
+    let remote = "readlink -f /run/current-system";
+    let output = command
+        .args(["-T", "--", &target.host, remote])
+        .stdin(Stdio::null())
+        .output()
+        .context("running ssh to look at the installed system")?;
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    if output.status.success() {
+        return Ok(Seen::System(stdout.trim().to_owned()));
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let fault = explain(Ending {
+        host: &target.given,
+        command: remote,
+        exit: output.status.code(),
+        stderr: &stderr,
+        stdout: "",
+    });
+    Ok(match fault.code {
+        // ssh works, the link isn't there: the card's system, or something else.
+        FaultCode::NoAgent => Seen::System(tail(&stdout)),
+        _ => Seen::Nothing(fault),
+    })
+}
+
+fn not_verified(host: &str, last: Fault, waited: Duration) -> anyhow::Error {
+    let waited = duration(waited);
+    if last.code == FaultCode::NotVerified {
+        return last.into();
+    }
+    let (cause, remedy) = match last.code {
+        FaultCode::HostKeyChanged => (
+            "It has another ssh host key than the card had; the configuration makes its own, or another machine has \
+             taken the address."
+                .to_owned(),
+            format!(
+                "If the new system is meant to have a key of its own, install with `--new-host-key`. Compare the key on its \
+                 console before you trust it; `ssh-keygen -R {host}` forgets the old one."
+            ),
+        ),
+        FaultCode::AccessDenied => (
+            "Its host key is right, but it accepts none of our keys for that user.".to_owned(),
+            "Add your public key to `users.users.root.openssh.authorizedKeys.keys`, or verify as the user that may log in: \
+             `ssh USER@HOST readlink -f /run/current-system`."
+                .to_owned(),
+        ),
+        _ => (
+            format!("Last seen: {} {}", last.what, last.cause),
+            "Look at the Pi's console or LEDs: it may still be booting, have another address, or not boot.".to_owned(),
+        ),
+    };
+    fault(
+        FaultCode::NotVerified,
+        format!("The system is installed, but {host} was not seen to run it within {waited}."),
+        cause,
+        remedy,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::fault_of;
+
+    #[test]
+    fn whatever_goes_wrong_it_is_not_verified() {
+        for code in [FaultCode::HostKeyChanged, FaultCode::AccessDenied, FaultCode::Unreachable, FaultCode::NotVerified]
+        {
+            let error = not_verified("pi", Fault::new(code, "w", "c", "r"), Duration::from_secs(1));
+            assert_eq!(fault_of(&error).code, FaultCode::NotVerified);
+        }
+    }
+
+    #[test]
+    fn without_a_recorded_key_the_known_one_must_be_right() {
+        assert_eq!(Key::of(None), Key::Known);
+    }
+}

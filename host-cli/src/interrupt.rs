@@ -1,0 +1,90 @@
+//! Ctrl-C: says what goes on without us, leaves no ssh behind, exits 130.
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A person has asked us to end: what fails from here on does so because of that.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// What is true if we end now.
+static FAREWELL: Mutex<String> = Mutex::new(String::new());
+/// The ssh masters that are up.
+static MASTERS: Mutex<Vec<Master>> = Mutex::new(Vec::new());
+
+/// What is needed to end an ssh master.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Master {
+    /// Its control socket.
+    pub socket: PathBuf,
+    /// The host as given to ssh.
+    pub host: String,
+}
+
+/// A mutex is poisoned only if a thread of ours panicked; what it holds is still good enough to end by.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts the thread that waits for signals.
+pub fn watch() {
+    let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
+    // Without the thread a signal just ends us, which is right enough.
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                INTERRUPTED.store(true, Ordering::SeqCst);
+                let farewell = lock(&FAREWELL).clone();
+                if farewell.is_empty() {
+                    eprintln!("\nInterrupted.");
+                } else {
+                    eprintln!("\nInterrupted. {farewell}");
+                }
+                for master in lock(&MASTERS).drain(..) {
+                    end(&master);
+                }
+                // 128 + the signal's number, as a shell shows it.
+                std::process::exit(128 + signal);
+            }
+        })
+        .ok();
+}
+
+/// True from the moment a signal came.
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
+}
+
+/// What to tell if a signal comes from here on.
+pub fn set_farewell(text: impl Into<String>) {
+    *lock(&FAREWELL) = text.into();
+}
+
+/// Remembers a master that a signal must end.
+pub fn remember(master: Master) {
+    lock(&MASTERS).push(master);
+}
+
+/// Ends a master and forgets it.
+pub fn release(master: &Master) {
+    lock(&MASTERS).retain(|other| other != master);
+    end(master);
+}
+
+fn end(master: &Master) {
+    // It may be gone already; then so is the socket, and ssh's complaint is of no interest.
+    Command::new("ssh")
+        .arg("-o")
+        .arg(format!("ControlPath={}", master.socket.display()))
+        .args(["-O", "exit", "--", &master.host])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .ok();
+    if let Some(dir) = master.socket.parent() {
+        std::fs::remove_dir_all(dir).ok();
+    }
+}

@@ -1,0 +1,185 @@
+//! Whom to reach, and with which options of ssh(1).
+
+use crate::cli::Global;
+use crate::error::fault;
+use anyhow::Result;
+use cygnet_protocol::fault::FaultCode;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// How long a TCP connection may take to come about, seconds.
+const CONNECT_TIMEOUT: u32 = 15;
+/// After this many seconds of silence ssh asks whether the other end is alive…
+const ALIVE_INTERVAL: u32 = 15;
+/// …and gives up after this many questions without an answer.
+const ALIVE_COUNT: u32 = 8;
+
+/// A Pi and how ssh gets there.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// What the person wrote.
+    pub given: String,
+    /// `user@host`.
+    pub host: String,
+    /// What to run there; `control` or `data` is put behind it.
+    pub agent_command: String,
+    ssh_options: Vec<String>,
+    identity: Option<PathBuf>,
+    known_hosts: Option<PathBuf>,
+}
+
+impl Target {
+    /// Checks `HOST` and collects the options.
+    pub fn new(given: &str, global: &Global) -> Result<Self> {
+        Ok(Self {
+            given: given.to_owned(),
+            host: with_user(given)?,
+            agent_command: global.agent_command.clone(),
+            ssh_options: global.ssh_options.clone(),
+            identity: global.identity.clone(),
+            known_hosts: global.known_hosts.clone(),
+        })
+    }
+
+    /// `ssh` with the options that every connection to the Pi has, without the host.
+    ///
+    /// The person's options come first: ssh takes the first value it sees.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new("ssh");
+        for option in &self.ssh_options {
+            command.arg("-o").arg(option);
+        }
+        if let Some(identity) = &self.identity {
+            command.arg("-i").arg(identity);
+        }
+        if !std::io::stdin().is_terminal() {
+            command.args(["-o", "BatchMode=yes"]);
+        }
+        command.args([
+            "-o",
+            &format!("ConnectTimeout={CONNECT_TIMEOUT}"),
+            "-o",
+            &format!("ServerAliveInterval={ALIVE_INTERVAL}"),
+            "-o",
+            &format!("ServerAliveCountMax={ALIVE_COUNT}"),
+            // The store paths are compressed already, and a Pi has no AES instructions.
+            "-o",
+            "Compression=no",
+            "-o",
+            "Ciphers=^chacha20-poly1305@openssh.com",
+            "-o",
+            "ForwardAgent=no",
+            "-o",
+            "ForwardX11=no",
+            "-o",
+            "ClearAllForwardings=yes",
+            "-o",
+            "RequestTTY=no",
+        ]);
+        command
+    }
+
+    /// The options that say which host keys are right; [`super::pin`] has others for a pinned key.
+    pub fn key_options(&self) -> Vec<String> {
+        let Some(file) = &self.known_hosts else { return vec![] };
+        let strict = if self.is_known() { "yes" } else { "accept-new" };
+        vec![
+            "-o".into(),
+            format!("UserKnownHostsFile=\"{}\"", file.display()),
+            "-o".into(),
+            "GlobalKnownHostsFile=/dev/null".into(),
+            "-o".into(),
+            format!("StrictHostKeyChecking={strict}"),
+        ]
+    }
+
+    /// Is there a key for the host in the file given with `--known-hosts`?
+    fn is_known(&self) -> bool {
+        let Some(file) = &self.known_hosts else { return false };
+        let config = self.config();
+        let value = |key: &str| config.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
+        let name = match (value("hostkeyalias"), value("hostname"), value("port")) {
+            (Some(alias), ..) if alias != "none" => alias.to_owned(),
+            (_, Some(host), Some("22") | None) => host.to_owned(),
+            (_, Some(host), Some(port)) => format!("[{host}]:{port}"),
+            (_, None, _) => self.host.rsplit('@').next().unwrap_or(&self.host).to_owned(),
+        };
+        Command::new("ssh-keygen")
+            .args(["-F", &name, "-f"])
+            .arg(file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    }
+
+    /// What ssh_config(5) comes to for this host, as `ssh -G` tells; empty if ssh can't tell.
+    pub fn config(&self) -> Vec<(String, String)> {
+        let output = self.command().args(["-G", "--", &self.host]).stdin(Stdio::null()).output();
+        output.map(|output| parse_config(&String::from_utf8_lossy(&output.stdout))).unwrap_or_default()
+    }
+}
+
+/// `keyword value` lines.
+fn parse_config(text: &str) -> Vec<(String, String)> {
+    text.lines().filter_map(|line| line.split_once(' ')).map(|(k, v)| (k.to_lowercase(), v.to_owned())).collect()
+}
+
+/// `user@host`, root if there is no user; what ssh would take for an option or a shell for something else is refused.
+fn with_user(given: &str) -> Result<String> {
+    let bad = |cause: &str| {
+        Err(fault(
+            FaultCode::BadRequest,
+            format!("{given:?} is no host."),
+            cause,
+            "Write a host name or an address, as in `cygnet status pi.local` or `cygnet status root@192.0.2.7`.",
+        ))
+    };
+    let (user, host) = given.rsplit_once('@').unwrap_or(("root", given));
+    if host.is_empty() || user.is_empty() {
+        return bad("The name of the user or of the host is empty.");
+    }
+    if given.starts_with('-') || host.starts_with('-') {
+        return bad("It begins with a hyphen, so that ssh would take it for an option.");
+    }
+    let odd = |c: char| c.is_whitespace() || c.is_control() || "\"'`$\\;&|<>(){}*?!#/,".contains(c);
+    if given.chars().any(odd) {
+        return bad("It has a character that no host name has.");
+    }
+    Ok(format!("{user}@{host}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_is_the_user_unless_one_is_given() {
+        for (given, host) in [
+            ("pi.local", "root@pi.local"),
+            ("admin@pi", "admin@pi"),
+            ("192.0.2.7", "root@192.0.2.7"),
+            ("fe80::1%wlan0", "root@fe80::1%wlan0"),
+            ("DOM@user@pi", "DOM@user@pi"),
+        ] {
+            assert_eq!(with_user(given).unwrap(), host);
+        }
+    }
+
+    #[test]
+    fn what_is_no_host_is_refused() {
+        for bad in ["", "-oProxyCommand=x", "root@-x", "@pi", "root@", "a b", "pi;reboot", "$(x)", "ssh://pi", "pi\n"] {
+            assert!(with_user(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn the_config_is_read_by_key() {
+        let config = parse_config("hostname 10.0.0.1\nport 22\nUserKnownHostsFile /a /b\n\njunk\n");
+        assert_eq!(config[0], ("hostname".into(), "10.0.0.1".into()));
+        assert_eq!(config[2], ("userknownhostsfile".into(), "/a /b".into()));
+        assert_eq!(config.len(), 3);
+    }
+}

@@ -1,0 +1,135 @@
+//! All that a person or a script sees: data on stdout, everything else on stderr.
+//!
+//! [`format`] turns numbers into text, [`bar`] shows how far something is, [`timeline`] renders the agent's events,
+//! [`summary`] is the account at the end.
+
+pub mod bar;
+pub mod format;
+pub mod summary;
+pub mod timeline;
+
+use crate::error::StdoutClosed;
+use anyhow::{Context, Result};
+use cygnet_protocol::fault::Fault;
+use indicatif::ProgressBar;
+use serde::Serialize;
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+
+/// Where text goes.
+#[derive(Debug)]
+pub struct Ui {
+    json: bool,
+    quiet: bool,
+    terminal: bool,
+    /// The bar that is on the screen; lines are printed above it.
+    current: Mutex<Option<ProgressBar>>,
+}
+
+impl Ui {
+    /// For this process's stdout and stderr.
+    pub fn new(json: bool, quiet: bool) -> Self {
+        Self { json, quiet, terminal: io::stderr().is_terminal(), current: Mutex::new(None) }
+    }
+
+    /// Is stdout for a script?
+    pub fn json(&self) -> bool {
+        self.json
+    }
+
+    /// Prints data for a person on stdout.
+    pub fn data(&self, text: &str) -> Result<()> {
+        let mut out = io::stdout().lock();
+        written(out.write_all(text.as_bytes()))?;
+        if !text.ends_with('\n') {
+            written(out.write_all(b"\n"))?;
+        }
+        written(out.flush())
+    }
+
+    /// Prints one line of JSON on stdout.
+    pub fn record(&self, value: &impl Serialize) -> Result<()> {
+        let mut line = serde_json::to_string(value).context("writing JSON")?;
+        line.push('\n');
+        let mut out = io::stdout().lock();
+        written(out.write_all(line.as_bytes()))?;
+        written(out.flush())
+    }
+
+    /// Tells what is being done, on stderr, unless `--quiet`.
+    pub fn status(&self, text: &str) {
+        if !self.quiet {
+            self.stderr(text);
+        }
+    }
+
+    /// Tells what a person should know even with `--quiet`.
+    pub fn warning(&self, text: &str) {
+        self.stderr(&format!("warning: {text}"));
+    }
+
+    /// The three parts of a failure.
+    pub fn failure(&self, fault: &Fault) {
+        self.stderr(&format!(
+            "error: {}\n  cause:  {}\n  remedy: {}",
+            indent(&fault.what),
+            indent(&fault.cause),
+            indent(&fault.remedy)
+        ));
+    }
+
+    /// Shows what a question is about, even with `--quiet`.
+    pub fn show(&self, text: &str) {
+        self.stderr(text.trim_end_matches('\n'));
+    }
+
+    /// Can a person be asked?
+    pub fn can_ask(&self) -> bool {
+        self.terminal && io::stdin().is_terminal()
+    }
+
+    /// Asks on the terminal until one of `answers` comes; the end of the input counts as the last of them.
+    pub fn ask<'a>(&self, question: &str, answers: &[&'a str]) -> Result<&'a str> {
+        loop {
+            eprint!("{question} [{}] ", answers.join("/"));
+            let mut line = String::new();
+            let count = io::stdin().lock().read_line(&mut line).context("reading the answer")?;
+            let said = line.trim();
+            if let Some(answer) = answers.iter().find(|answer| answer.eq_ignore_ascii_case(said)) {
+                return Ok(answer);
+            }
+            if count == 0 {
+                return Ok(answers.last().copied().unwrap_or("no"));
+            }
+        }
+    }
+
+    fn stderr(&self, text: &str) {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        // stderr may be closed; then nobody wants to know.
+        let print = || writeln!(io::stderr().lock(), "{text}").ok();
+        match current.as_ref() {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        };
+    }
+
+    fn set_bar(&self, bar: Option<ProgressBar>) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(old) = std::mem::replace(&mut *current, bar) {
+            old.finish_and_clear();
+        }
+    }
+}
+
+/// Later lines stand under the first, right of the label.
+fn indent(text: &str) -> String {
+    text.trim_end().replace('\n', "\n          ")
+}
+
+fn written(result: io::Result<()>) -> Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(StdoutClosed.into()),
+        other => other.context("writing to stdout"),
+    }
+}
