@@ -146,9 +146,9 @@ impl Step {
                 argv.push(device.clone());
                 vec![run(argv)]
             }
-            Self::ImportPool { pool, members } => {
+            Self::ImportPool { pool, search } => {
                 let mut argv: Vec<String> = ["zpool", "import", "-f", "-N", "-R", super::TARGET].map(Into::into).into();
-                argv.extend(with_flag("-d", members));
+                argv.extend(with_flag("-d", search));
                 argv.push(pool.clone());
                 vec![run(argv)]
             }

@@ -63,8 +63,11 @@ impl Plan {
         let mut steps = Vec::new();
         for step in &self.steps {
             if let Step::CreatePool { pool, vdevs, .. } = step {
-                let members = vdevs.iter().flat_map(|vdev| vdev.members.iter().cloned()).collect();
-                steps.push(Step::ImportPool { pool: pool.clone(), members });
+                let mut search: Vec<String> =
+                    vdevs.iter().flat_map(|vdev| &vdev.members).map(|member| self.searched(member)).collect();
+                search.sort();
+                search.dedup();
+                steps.push(Step::ImportPool { pool: pool.clone(), search });
             }
         }
         steps.extend(
@@ -85,6 +88,14 @@ impl Plan {
         files.sort();
         files.dedup();
         files
+    }
+
+    fn searched(&self, member: &str) -> String {
+        let is_disk = self.disks.iter().any(|disk| disk.device == member);
+        match member.rsplit_once('/') {
+            Some((directory, _)) if is_disk => directory.to_owned(),
+            _ => member.to_owned(),
+        }
     }
 
     fn keys(&self) -> impl Iterator<Item = (&str, &str)> {

@@ -169,3 +169,13 @@ fn key_files_are_named_and_loaded_again_from_where_they_were() {
     assert_eq!(keys.len(), 2);
     assert_eq!(keys[0].sentence(), "Load the key of dataset rpool from file:///tmp/secret.key");
 }
+
+#[test]
+fn pools_are_searched_on_their_own_members_only() {
+    let search = |name: &str| match crate::fixtures::plan(name).1.remount().remove(0) {
+        Step::ImportPool { search, .. } => search,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(search("zfs"), ["/dev/disk/by-partlabel/disk-x-zfs", "/dev/disk/by-partlabel/disk-y-zfs"]);
+    assert_eq!(search("x-zfs-wholedisk-mirror"), ["/dev/disk/by-id"]);
+}

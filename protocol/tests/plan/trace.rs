@@ -184,3 +184,28 @@ fn hooks_are_scripts_with_the_variables_disko_defines() {
         ]
     );
 }
+
+/// Lists and properties reach a hook as bash arrays, whatever is in them.
+#[test]
+fn a_hook_sees_its_variables_in_a_real_bash() {
+    use cygnet_protocol::disko::Variable;
+    use cygnet_protocol::plan::HookTime;
+    let odd = "it's $HOME \"q\" * `id`";
+    let list = vec!["one".to_owned(), odd.to_owned()];
+    let variables = [
+        ("name".to_owned(), Variable::Text(odd.to_owned())),
+        ("mountOptions".to_owned(), Variable::List(list)),
+        ("options".to_owned(), Variable::Map([("com.sun:x".to_owned(), odd.to_owned())].into())),
+    ];
+    let step = Step::Hook {
+        owner: "zpool.p".to_owned(),
+        when: HookTime::PostCreate,
+        stage: Stage::Format,
+        script: "printf '%s|' \"$name\" \"${mountOptions[@]}\" \"${options[com.sun:x]}\"".to_owned(),
+        variables: variables.into(),
+    };
+    let Action::Script { text, environment } = step.actions().remove(0) else { panic!("no script") };
+    let output = std::process::Command::new("bash").args(["-c", &text]).envs(environment).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{odd}|one|{odd}|{odd}|"));
+    assert!(output.status.success());
+}
