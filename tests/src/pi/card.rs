@@ -26,6 +26,9 @@ const ROOT_SIZE: u64 = 1600 * MIB;
 /// The label of the FAT partition, as nixpkgs' images for the Pi have it.
 pub const FAT_LABEL: &str = "FIRMWARE";
 
+/// The number of the FAT partition.
+pub const FAT_PARTITION: u32 = 1;
+
 /// The number of the root partition.
 pub const ROOT_PARTITION: u32 = 2;
 

@@ -7,17 +7,19 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::archive::{Archive, SEED};
-use super::card::ROOT_PARTITION;
+use super::card::{FAT_PARTITION, ROOT_PARTITION};
 use super::kernel::{Kernel, one};
 use super::packages::{self, Arch};
 use super::{cache, vm};
 use crate::host::run::{tool, try_output};
 
 /// What must be loaded before the root can be mounted. `crc32c_generic` is asked for by ext4 at mount, not by depmod's list.
-const WANTED: &[&str] = &["crc32c_generic", "virtio_blk", "ext4"];
+/// The network card's driver would otherwise wait for udev's turn, and the address with it.
+const WANTED: &[&str] =
+    &["crc32c_generic", "virtio_blk", "ext4", "vfat", "nls_cp437", "nls_ascii", "nls_utf8", "virtio_net"];
 
 /// Increased whenever the script or the archive's shape changes.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 4;
 
 fn script() -> String {
     format!(
@@ -32,9 +34,9 @@ while read -r module; do insmod "/modules/$module" || echo "initrd: $module can'
 # The card is known by its serial number: which letter it gets depends on what else is attached.
 find_card() {{
   for disk in /sys/block/vd*; do
-    if [ "$(cat "$disk/serial" 2>/dev/null)" = {serial} ]; then root="/dev/${{disk##*/}}{partition}"; fi
+    if [ "$(cat "$disk/serial" 2>/dev/null)" = {serial} ]; then card="/dev/${{disk##*/}}"; fi
   done
-  [ -b "$root" ]
+  [ -b "${{card}}{partition}" ]
 }}
 tries=0
 until find_card; do
@@ -42,13 +44,16 @@ until find_card; do
   if [ $tries -gt 300 ]; then echo "initrd: no card with the serial number {serial}"; poweroff -f; fi
   sleep 0.1
 done
-mount -t ext4 "$root" /root || {{ echo "initrd: $root can't be mounted"; poweroff -f; }}
+mount -t ext4 "${{card}}{partition}" /root || {{ echo "initrd: ${{card}}{partition} can't be mounted"; poweroff -f; }}
+# Here, and not by the card's system: the settings on it are the first thing that the agent reads.
+mount -t vfat -o flush "${{card}}{fat}" /root/boot/firmware || echo "initrd: ${{card}}{fat} can't be mounted"
 if [ -d /{seed} ]; then cp -a /{seed}/. /root/; fi
 for dir in dev proc sys; do mount --move /$dir /root/$dir; done
 exec switch_root /root /sbin/init
 "#,
         serial = vm::CARD_SERIAL,
         partition = ROOT_PARTITION,
+        fat = FAT_PARTITION,
         seed = SEED,
     )
 }

@@ -18,6 +18,9 @@ use super::net::{Lan, Port};
 use super::serial::Serial;
 use super::vm::{CARD_SERIAL, Disk, Machine, Running, Start};
 
+/// Where the agent's unit goes; enabling it is a symlink in the target that wants it (systemctl(1), enable).
+const AGENT_UNIT: &str = "etc/systemd/system/cygnetd.service";
+
 /// Pis made by this process; each has a directory of its own.
 static MADE: AtomicU32 = AtomicU32::new(0);
 
@@ -191,9 +194,7 @@ impl Pi {
         let unit = self.parts.repository.join("agent/systemd/cygnetd.service");
         let unit = fs::read(&unit).with_context(|| format!("reading {}", unit.display()))?;
         self.set_file("usr/bin/cygnetd", 0o755, bytes);
-        self.set_file("etc/systemd/system/cygnetd.service", 0o644, unit.clone());
-        // Enabling is a symlink, and a copy of the unit does the same without one (systemd.unit(5)).
-        self.set_file("etc/systemd/system/multi-user.target.wants/cygnetd.service", 0o644, unit);
+        self.set_file(AGENT_UNIT, 0o644, unit);
         Ok(())
     }
 
@@ -233,8 +234,7 @@ impl Pi {
         self.boots += 1;
         self.machine.disks = disks;
         let log = self.dir.join(format!("console-{}.log", self.boots));
-        let control = self.sockets.path().join(format!("qmp-{}", self.boots));
-        self.running = Some(self.machine.start(&self.lan, how, &log, &control)?);
+        self.running = Some(self.machine.start(&self.lan, how, &log)?);
         Ok(())
     }
 
@@ -242,6 +242,10 @@ impl Pi {
         let mut archive = Archive::default();
         for (path, (mode, bytes)) in &self.seed {
             archive.file(&format!("{SEED}/{path}"), *mode, bytes)?;
+        }
+        if self.seed.contains_key(AGENT_UNIT) {
+            let wanted = format!("{SEED}/etc/systemd/system/multi-user.target.wants/cygnetd.service");
+            archive.symlink(&wanted, "../cygnetd.service")?;
         }
         archive.finish()
     }

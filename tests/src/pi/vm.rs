@@ -63,13 +63,13 @@ pub struct Running {
 }
 
 impl Machine {
-    /// Switches the machine on. `log` gets the serial console, `control` is where QEMU's control socket will be.
+    /// Switches the machine on. `log` gets the serial console.
     ///
     /// # Errors
     /// If QEMU can't be started. A QEMU that ends at once is seen by the first wait.
-    pub fn start(&self, lan: &Lan, how: &Start, log: &Path, control: &Path) -> Result<Running> {
+    pub fn start(&self, lan: &Lan, how: &Start, log: &Path) -> Result<Running> {
         let mut qemu = lan.command("qemu-system-aarch64");
-        qemu.args(self.arguments(how, control))
+        qemu.args(self.arguments(how))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -86,7 +86,7 @@ impl Machine {
         Ok(Running { qemu, serial })
     }
 
-    fn arguments(&self, how: &Start, control: &Path) -> Vec<String> {
+    fn arguments(&self, how: &Start) -> Vec<String> {
         let mut arguments: Vec<String> = [
             "-M",
             "virt,gic-version=3",
@@ -108,7 +108,6 @@ impl Machine {
         let mut add = |pair: [String; 2]| arguments.extend(pair);
         add(["-smp".into(), self.cores.to_string()]);
         add(["-m".into(), self.memory.to_string()]);
-        add(["-qmp".into(), format!("unix:{},server=on,wait=off", comma(control))]);
         for (number, disk) in self.disks.iter().enumerate() {
             add([
                 "-drive".into(),
@@ -182,7 +181,7 @@ mod tests {
             disks: vec![disk("SSD"), disk("CARD")],
             port: Port { tap: "tap0".into(), mac: "52:54:00:00:00:01".into(), address: std::net::Ipv4Addr::LOCALHOST },
         };
-        let line = machine.arguments(&Start::UBoot("/u-boot.bin".into()), Path::new("/qmp")).join(" ");
+        let line = machine.arguments(&Start::UBoot("/u-boot.bin".into())).join(" ");
         let ssd = line.find("serial=SSD").unwrap();
         let card = line.find("serial=CARD").unwrap();
         assert!(ssd < card);
