@@ -22,10 +22,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("gdisk", "reads the GPT that an installation wrote"),
     ("parted", "lists partitions for comparisons"),
     ("kmod", "indexes the card's kernel modules"),
-    (
-        "xz-utils",
-        "unpacks kernel modules for the initial RAM disk",
-    ),
+    ("xz-utils", "unpacks kernel modules for the initial RAM disk"),
     ("cpio", "looks into initial RAM disks"),
     ("gzip", "packs initial RAM disks"),
     ("zstd", "packs closures"),
@@ -33,6 +30,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("dnsmasq-base", "gives the Pi its address"),
     ("iproute2", "makes the network namespace"),
     ("util-linux", "enters namespaces"),
+    ("mount", "shows devices to the module build"),
     ("openssh-client", "logs in on the Pi"),
     ("nix-bin", "builds closures and copies them"),
     ("debian-archive-keyring", "checks Debian's signatures"),
@@ -85,12 +83,9 @@ pub fn ensure_package_lists() -> Result<()> {
 /// # Errors
 /// If rustup is there but can't install the target, or if there is neither rustup nor the target.
 pub fn ensure_rust_target() -> Result<()> {
-    let sysroot = stdout_of(tool("rustc").args(["--print", "sysroot"]))
-        .context("asking rustc where its targets are")?;
-    let libraries = Path::new(sysroot.trim())
-        .join("lib/rustlib")
-        .join(AGENT_TARGET)
-        .join("lib");
+    let sysroot =
+        stdout_of(tool("rustc").args(["--print", "sysroot"])).context("asking rustc where its targets are")?;
+    let libraries = Path::new(sysroot.trim()).join("lib/rustlib").join(AGENT_TARGET).join("lib");
     if libraries.is_dir() {
         return Ok(());
     }
@@ -107,34 +102,18 @@ pub fn ensure_rust_target() -> Result<()> {
 fn missing_packages() -> Result<Vec<&'static (&'static str, &'static str)>> {
     let names = PACKAGES.iter().map(|(name, _)| name);
     // dpkg-query's exit status is 1 as soon as one package is unknown to it, which is no failure here.
-    let output = try_output(
-        tool("dpkg-query")
-            .args(["-W", "-f", "${Package} ${db:Status-Status}\n"])
-            .args(names),
-    )
-    .context(
-        "asking dpkg which packages are installed; the virtual Pi needs a Debian 12 or 13 host",
-    )?;
+    let output = try_output(tool("dpkg-query").args(["-W", "-f", "${Package} ${db:Status-Status}\n"]).args(names))
+        .context("asking dpkg which packages are installed; the virtual Pi needs a Debian 12 or 13 host")?;
     if !matches!(output.status.code(), Some(0 | 1)) {
-        bail!(
-            "dpkg-query failed ({}): {}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("dpkg-query failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
     }
     let listed = String::from_utf8_lossy(&output.stdout);
     let installed = installed_in(&listed);
-    Ok(PACKAGES
-        .iter()
-        .filter(|(name, _)| !installed.contains(name))
-        .collect())
+    Ok(PACKAGES.iter().filter(|(name, _)| !installed.contains(name)).collect())
 }
 
 fn installed_in(listed: &str) -> BTreeSet<&str> {
-    listed
-        .lines()
-        .filter_map(|line| line.strip_suffix(" installed"))
-        .collect()
+    listed.lines().filter_map(|line| line.strip_suffix(" installed")).collect()
 }
 
 fn update_lists() -> Result<()> {
@@ -142,11 +121,8 @@ fn update_lists() -> Result<()> {
 }
 
 fn has_lists() -> bool {
-    fs::read_dir("/var/lib/apt/lists").is_ok_and(|entries| {
-        entries
-            .flatten()
-            .any(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
-    })
+    fs::read_dir("/var/lib/apt/lists")
+        .is_ok_and(|entries| entries.flatten().any(|entry| entry.file_name().to_string_lossy().contains("_Packages")))
 }
 
 fn lists_are_old() -> bool {

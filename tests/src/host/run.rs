@@ -43,9 +43,7 @@ pub fn run(command: &mut Command) -> Result<()> {
 /// If it can't be started.
 pub fn try_output(command: &mut Command) -> Result<Output> {
     trace(command);
-    command
-        .output()
-        .with_context(|| format!("starting {}", program(command)))
+    command.output().with_context(|| format!("starting {}", program(command)))
 }
 
 /// Runs a command with stdout and stderr written to `log`, for tools whose output is too much for memory or is worth
@@ -56,23 +54,12 @@ pub fn try_output(command: &mut Command) -> Result<Output> {
 pub fn run_logged(command: &mut Command, log: &Path) -> Result<()> {
     trace(command);
     let out = File::create(log).with_context(|| format!("creating {}", log.display()))?;
-    let err = out
-        .try_clone()
-        .with_context(|| format!("duplicating the handle of {}", log.display()))?;
-    let status = command
-        .stdout(out)
-        .stderr(err)
-        .status()
-        .with_context(|| format!("starting {}", program(command)))?;
+    let err = out.try_clone().with_context(|| format!("duplicating the handle of {}", log.display()))?;
+    let status = command.stdout(out).stderr(err).status().with_context(|| format!("starting {}", program(command)))?;
     if status.success() {
         return Ok(());
     }
-    bail!(
-        "{}\n{}\nthe whole output is in {}",
-        failed(command, status),
-        file_tail(log, TAIL_LINES),
-        log.display()
-    )
+    bail!("{}\n{}\nthe whole output is in {}", failed(command, status), file_tail(log, TAIL_LINES), log.display())
 }
 
 /// Shows a command the way a person would type it, without quoting.

@@ -1,16 +1,21 @@
 //! A first look: boots one Pi and checks that what scenarios build on is there.
 
+use std::io::Write as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::{Parts, Settings, prepare};
-use crate::host;
+use crate::host::{
+    self,
+    run::{run, tool},
+};
 
 /// Emulation is slow, and slower on a busy host; a wait this long means that something is broken.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Prepares everything, boots a Pi from its card, looks around, and switches it off.
+/// Prepares everything, boots a Pi from its card, looks around, and boots it again through U-Boot and its SSD.
 ///
 /// # Errors
 /// The first thing that isn't as it should be.
@@ -53,5 +58,43 @@ fn look_around(parts: &Parts) -> Result<()> {
     pi.sh("systemctl poweroff")?;
     pi.wait_off(PATIENCE)?;
     say("it is off");
+
+    let image = pi.ssd("CYGSSD0")?.to_owned();
+    make_bootable(&image, parts, &pi.dir().join("initrd.img"))?;
+    pi.boot_from_ssd(true)?;
+    pi.wait_serial("Retrieving file: /extlinux/../nixos/kernel", PATIENCE)?;
+    say("U-Boot found the kernel on the SSD");
+    pi.wait_ssh(PATIENCE)?;
+    ensure!(pi.sh("cat /proc/cmdline")?.contains("cygnet.smoke"), "another boot entry was taken");
+    say("root is logged in again");
+    pi.power_cut();
+    ensure!(!pi.is_on(), "the Pi is still on");
+    Ok(())
+}
+
+/// Gives an SSD what a bootable one has: a GPT, and a FAT partition with the attribute that U-Boot looks for.
+fn make_bootable(ssd: &Path, parts: &Parts, initrd: &Path) -> Result<()> {
+    const START: u64 = 1024 * 1024;
+    const KIB: u64 = 256 * 1024;
+    run(tool("sgdisk")
+        .args(["--zap-all", "--new=1:2048:+256M", "--typecode=1:0700", "--attributes=1:set:2"])
+        .arg(ssd))?;
+    run(tool("mkfs.vfat")
+        .args(["-F", "32", "-s", "1", "-n", "FIRMWARE", "--offset", &(START / 512).to_string()])
+        .arg(ssd)
+        .arg(KIB.to_string()))?;
+    let entry = "DEFAULT smoke\nTIMEOUT 1\nLABEL smoke\n  LINUX ../nixos/kernel\n  INITRD ../nixos/initrd\n  \
+                 APPEND console=ttyAMA0 rw cygnet.smoke\n";
+    let mut config = tempfile::NamedTempFile::new().context("creating a temporary file")?;
+    config.write_all(entry.as_bytes()).context("writing a temporary file")?;
+    let fat = format!("{}@@{START}", ssd.display());
+    run(tool("mmd").args(["-i", &fat, "::extlinux", "::nixos"]))?;
+    for (from, to) in [
+        (config.path(), "::extlinux/extlinux.conf"),
+        (&parts.kernel.image, "::nixos/kernel"),
+        (initrd, "::nixos/initrd"),
+    ] {
+        run(tool("mcopy").args(["-i", &fat]).arg(from).arg(to))?;
+    }
     Ok(())
 }
