@@ -1,0 +1,93 @@
+# Toplevels of a few store paths: accepted by an installer, quick to push, and broken in one way each.
+{
+  settings,
+  build,
+  scripts,
+  buildersScripts,
+  toplevel,
+  variety,
+}:
+let
+  # Enough for a boot loader to copy; nothing that boots.
+  image = build.run {
+    name = "linux-none";
+    script = ''
+      mkdir $out
+      seq 1 20000 > $out/Image
+    '';
+  };
+  initrd = build.run {
+    name = "initrd-none";
+    script = ''
+      mkdir $out
+      seq 1 10000 | gzip > $out/initrd
+    '';
+  };
+  modules = build.run {
+    name = "linux-none-modules";
+    script = ''
+      mkdir -p $out/lib/modules
+    '';
+  };
+
+  # `bash` and `systemd-tmpfiles` are called by installers under these names.
+  swOf = shell: build.run {
+    name = "system-path-tiny";
+    inherit shell;
+    script = ''
+      mkdir -p $out/bin
+      for tool in $shell/bin/*; do
+        ln -s $tool $out/bin/
+      done
+      printf '#!%s/bin/sh\nexec %s/bin/sh "$@"\n' $shell $shell > $out/bin/bash
+      printf '#!%s/bin/sh\nexit 0\n' $shell > $out/bin/systemd-tmpfiles
+      chmod 0755 $out/bin/bash $out/bin/systemd-tmpfiles
+    '';
+  };
+  etc = build.writeTree "etc-tiny" {
+    "hostname" = "${settings.hostName}\n";
+  };
+
+  # Too much for a small disk, and nothing a compressing file system could shrink.
+  huge = build.run {
+    name = "incompressible";
+    script = ''
+      mkdir $out
+      for part in 1 2 3 4 5 6; do
+        head -c 100000000 /dev/urandom > $out/part-$part
+      done
+    '';
+  };
+
+  make =
+    name: changes:
+    toplevel (
+      {
+        name = "nixos-system-${settings.hostName}-${name}";
+        inherit
+          scripts
+          image
+          modules
+          initrd
+          etc
+          ;
+        sw = swOf scripts.shell;
+        activate = "activate-tiny.sh";
+        bootLoader = "extlinux.sh";
+        system = "aarch64-linux";
+        extraDependencies = [ variety.names ];
+      }
+      // changes
+    );
+in
+{
+  tiny = make "tiny" { };
+  tinyActivationFails = make "tiny-activation-fails" { activate = "activate-fails.sh"; };
+  tinyBootLoaderFails = make "tiny-boot-loader-fails" { bootLoader = "boot-loader-fails.sh"; };
+  tinyWrongArchitecture = make "tiny-wrong-architecture" {
+    scripts = buildersScripts;
+    sw = swOf buildersScripts.shell;
+    system = "x86_64-linux";
+  };
+  tinyHuge = make "tiny-huge" { extraDependencies = [ huge ]; };
+}
