@@ -4,6 +4,7 @@ use crate::ui::format::parse_duration;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use cygnet_protocol::fault::FaultCode;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ EXAMPLES
 
 What a person or a script asked for is printed on stdout, progress and errors
 on stderr. `cygnet --help` lists the exit codes.";
+
+/// The heading of the options that every command has.
+const GLOBAL: &str = "Options of every command";
 
 /// Installs NixOS on a headless Raspberry Pi, from this machine, over ssh
 #[derive(Debug, Parser)]
@@ -32,22 +36,23 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// Print JSON on stdout, one object a line
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
     /// Print no progress, only results, questions and errors
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = GLOBAL)]
     pub quiet: bool,
     /// Pass an option to ssh, as in ssh_config(5): `-o Port=2222`; may be given again
-    #[arg(long = "ssh-option", short = 'o', value_name = "OPT", global = true)]
+    #[arg(long = "ssh-option", short = 'o', value_name = "OPT", global = true, help_heading = GLOBAL)]
     pub ssh_options: Vec<String>,
     /// Use this private key for ssh
-    #[arg(short = 'i', long = "identity", value_name = "FILE", global = true)]
+    #[arg(short = 'i', long = "identity", value_name = "FILE", global = true, help_heading = GLOBAL)]
     pub identity: Option<PathBuf>,
     /// Check the host key against this file only; if the host is not in it, trust its first key and add it
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = GLOBAL)]
     pub known_hosts: Option<PathBuf>,
     /// Run this on the Pi to reach its agent
-    #[arg(long, value_name = "CMD", default_value = "cygnetd bridge", env = "CYGNET_AGENT_COMMAND", global = true)]
+    #[arg(long, value_name = "CMD", default_value = "cygnetd bridge", env = "CYGNET_AGENT_COMMAND",
+        hide_env_values = true, global = true, help_heading = GLOBAL)]
     pub agent_command: String,
 }
 
@@ -77,7 +82,8 @@ EXAMPLES
 EXAMPLES
   cygnet install pi.local --flake .#pi
   cygnet install pi.local --closure ./result --disko devices.json
-  cygnet install pi.local --flake .#pi --yes \"$(cygnet plan pi.local --flake .#pi --json | jq -r .digest)\"
+  digest=$(cygnet plan pi.local --flake .#pi --json | jq -r .digest)
+  cygnet install pi.local --flake .#pi --yes $digest
 
 The agent on the Pi owns the installation: if this command is interrupted, give
 it again to see it through, or stop the installation with `cygnet abort`.")]
@@ -273,12 +279,16 @@ pub struct Man {
 
 /// The examples and all exit codes: every failure has its own, so that a script can tell them apart.
 fn exit_codes() -> String {
-    let mut text = format!("{TOP_EXAMPLES}\n\nEXIT STATUS\n    0  Done.\n    2  The command line makes no sense.\n");
-    for code in FaultCode::ALL {
-        text.push_str(&format!("  {:>3}  {} ({})\n", code.exit_code(), code.summary().trim(), code.name()));
-    }
-    text.push_str("  130  Interrupted by Ctrl-C.\n  141  The reader of stdout went away.");
-    text
+    let failures = FaultCode::ALL.iter().map(|code| (code.exit_code(), code.summary().trim()));
+    let others = [
+        (0, "Done."),
+        (2, "The command line makes no sense."),
+        (130, "Interrupted by Ctrl-C."),
+        (141, "The reader of stdout went away."),
+    ];
+    let all: BTreeMap<u8, &str> = failures.chain(others).collect();
+    let lines: Vec<String> = all.iter().map(|(code, text)| format!("  {code:>3}  {text}")).collect();
+    format!("{TOP_EXAMPLES}\n\nEXIT STATUS\n{}", lines.join("\n"))
 }
 
 #[cfg(test)]

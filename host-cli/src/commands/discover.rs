@@ -10,10 +10,13 @@ use mdns_sd::{ResolvedService, ServiceDaemon, ServiceEvent};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What the agent announces.
 const SERVICE: &str = "_cygnet._tcp.local.";
+
+/// How long `--first` waits for more addresses of the Pi that answered.
+const SAME_PI: Duration = Duration::from_millis(400);
 
 /// One Pi. All of it is hearsay until ssh has checked its key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -50,7 +53,7 @@ fn browse(ui: &Ui, arguments: &cli::Discover) -> Result<BTreeMap<String, Found>>
     let daemon = ServiceDaemon::new().context("starting to listen for mDNS")?;
     let events = daemon.browse(SERVICE).context("asking for Pis by mDNS")?;
     ui.status(&format!("Listening for {} s …", arguments.timeout.as_secs_f64()));
-    let until = Instant::now() + arguments.timeout;
+    let mut until = Instant::now() + arguments.timeout;
     let mut found = BTreeMap::new();
     loop {
         let left = until.saturating_duration_since(Instant::now());
@@ -59,11 +62,16 @@ fn browse(ui: &Ui, arguments: &cli::Discover) -> Result<BTreeMap<String, Found>>
         }
         match events.recv_timeout(left) {
             Ok(ServiceEvent::ServiceResolved(service)) => {
+                let another = !found.is_empty() && !found.contains_key(service.get_fullname());
+                if arguments.first && another {
+                    continue;
+                }
                 let pi = of_service(&service);
                 let usable = !pi.addresses.is_empty();
                 found.insert(service.get_fullname().to_owned(), pi);
                 if arguments.first && usable {
-                    break;
+                    // Its answers on other interfaces come at the same time, more or less.
+                    until = until.min(Instant::now() + SAME_PI);
                 }
             }
             Ok(ServiceEvent::ServiceRemoved(_, name)) => {
@@ -97,10 +105,11 @@ fn of_service(service: &ResolvedService) -> Found {
     }
 }
 
-/// IPv4 first, link-local last: the first one is what a person types.
+/// IPv4 first, link-local late, this machine itself last: the first one is what a person types.
 fn rank(address: &str) -> (u8, String) {
     let bare = address.split('%').next().unwrap_or(address);
     let kind = match bare.parse() {
+        Ok(ip) if ip.is_loopback() => 5,
         Ok(IpAddr::V4(v4)) if v4.is_link_local() => 2,
         Ok(IpAddr::V4(_)) => 0,
         Ok(IpAddr::V6(v6)) if v6.segments()[0] & 0xffc0 == 0xfe80 => 3,
@@ -145,9 +154,10 @@ mod tests {
 
     #[test]
     fn the_address_to_type_comes_first() {
-        let mut addresses = ["fe80::1%wlan0", "169.254.3.3", "fd00::5", "192.168.1.7", "10.0.0.2"].map(str::to_owned);
+        let mut addresses =
+            ["127.0.0.1", "fe80::1%wlan0", "169.254.3.3", "fd00::5", "192.168.1.7", "10.0.0.2"].map(str::to_owned);
         addresses.sort_by_key(|address| rank(address));
-        assert_eq!(addresses, ["10.0.0.2", "192.168.1.7", "fd00::5", "169.254.3.3", "fe80::1%wlan0"]);
+        assert_eq!(addresses, ["10.0.0.2", "192.168.1.7", "fd00::5", "169.254.3.3", "fe80::1%wlan0", "127.0.0.1"]);
     }
 
     #[test]

@@ -19,7 +19,10 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Logs) -> Result<()> {
     for event in &past {
         show(ui, event)?;
     }
-    while arguments.follow {
+    if !arguments.follow {
+        return Ok(());
+    }
+    loop {
         let event = match control.next_event() {
             Ok(event) => event,
             // After a reboot there is nothing left to follow.
@@ -31,7 +34,6 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Logs) -> Result<()> {
         }
         show(ui, &event)?;
     }
-    Ok(())
 }
 
 fn show(ui: &Ui, event: &Event) -> Result<()> {

@@ -82,7 +82,7 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
         }
         Decision::Begin => {
             let plan = plan(&mut control, layout.clone(), Some(closure.summary()))?;
-            show_plan(ui, &plan)?;
+            show_plan(ui, &plan, arguments.yes.is_none())?;
             let digest = match &arguments.yes {
                 // The agent compares it, and knows whether the disks have changed since it was shown.
                 Some(digest) => digest.trim().to_ascii_lowercase(),
@@ -99,7 +99,7 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
 
     let key = session.host_key();
     let mut watch = Watch::new(ui, target, closure.clone(), request(digest.clone()), options.reboot);
-    let ended = watch.to_the_end(session, control, follower)?;
+    let ended = watch.see_through(session, control, follower)?;
     let (phases, sent, agent_peak_memory) = watch.account();
     let mut summary = Summary {
         host: target.given.clone(),
@@ -169,10 +169,15 @@ pub fn plan(
     }
 }
 
-fn show_plan(ui: &Ui, plan: &Plan) -> Result<()> {
+/// A question is understood only with what it is about; without one, `--quiet` holds.
+fn show_plan(ui: &Ui, plan: &Plan, asking: bool) -> Result<()> {
     if ui.json() {
-        return ui.record(&json!({"type": "plan", "plan": plan}));
+        ui.record(&json!({"type": "plan", "plan": plan}))?;
     }
-    ui.show(&plan.render());
+    match (asking, ui.json()) {
+        (true, _) => ui.show(&plan.render()),
+        (false, false) => ui.status(plan.render().trim_end()),
+        (false, true) => {}
+    }
     Ok(())
 }

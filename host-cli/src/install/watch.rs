@@ -103,7 +103,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Watches until the installation has ended, well or not.
-    pub fn to_the_end(&mut self, session: Session, control: Control, follower: Follower) -> Result<Ended> {
+    pub fn see_through(&mut self, session: Session, control: Control, follower: Follower) -> Result<Ended> {
         self.farewell();
         let (mut session, mut control, mut follower) = (Arc::new(session), control, follower);
         // Without a past it was begun just now, and its state comes as an event.
@@ -212,7 +212,12 @@ impl<'a> Watch<'a> {
             State::Installing { .. } => Ok(Next::Go),
             State::Receiving if self.pushing.is_none() => Ok(Next::Send),
             State::Receiving => Ok(Next::Go),
-            State::Failed { fault, .. } => Err(fault.clone().into()),
+            State::Failed { phase, fault } => {
+                if *phase > Phase::Format {
+                    self.ui.status("Once it is mended, the same command goes on without formatting.");
+                }
+                Err(fault.clone().into())
+            }
             State::Interrupted { .. } if self.tries < RETRIES => Ok(Next::Resume),
             State::Interrupted { phase } => Err(fault(
                 FaultCode::StepFailed,
@@ -267,6 +272,7 @@ impl<'a> Watch<'a> {
             let state = control.status()?.state;
             return self.on_state(&state);
         }
+        self.ui.status("The closure was not sent to its end; the agent waits for the rest.");
         // The agent's own account of it, if it has failed because of it, is on its way.
         self.failing.get_or_insert((why, Instant::now() + PUSH_PATIENCE));
         Ok(Next::Go)

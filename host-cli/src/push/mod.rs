@@ -21,7 +21,7 @@ use std::io::BufReader;
 use std::process::ChildStdout;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 /// How far a push is; read by whoever draws it.
@@ -85,12 +85,7 @@ pub fn push(session: &Session, control: &mut Control, closure: &Closure, counter
         // Its fsync may take long on a slow disk; ssh notices if the Pi is gone.
         Ok(()) => replies.recv().ok(),
         // A reply that explains the broken pipe may still be under way.
-        Err(sender::Failure::Stopped | sender::Failure::Pipe(_)) => {
-            match replies.recv_timeout(Duration::from_secs(5)) {
-                Ok(reply) => Some(reply),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-            }
-        }
+        Err(sender::Failure::Stopped | sender::Failure::Pipe(_)) => replies.recv_timeout(Duration::from_secs(5)).ok(),
     };
     match (result, reply) {
         (_, Some(Ok(DataReply::Error(fault)))) => Err(fault.into()),
