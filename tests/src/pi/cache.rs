@@ -80,7 +80,7 @@ fn prune(shelf: &Path) {
     };
     let mut aged: Vec<(SystemTime, PathBuf)> = entries
         .flatten()
-        .filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
+        .filter(|entry| !entry.file_name().to_string_lossy().starts_with('.') && entry.path().is_dir())
         .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
         .collect();
     aged.sort();

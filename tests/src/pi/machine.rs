@@ -396,5 +396,6 @@ impl Drop for Pi {
             let _ = fs::remove_file(&disk.image);
         }
         let _ = fs::remove_file(self.dir.join("initrd.img"));
+        super::give_to_user(&self.dir);
     }
 }

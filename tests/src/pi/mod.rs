@@ -24,6 +24,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::host::run::{tool, try_output};
+
 pub mod archive;
 pub mod cache;
 pub mod card;
@@ -107,6 +109,9 @@ pub fn prepare(settings: &Settings) -> Result<Parts> {
     let card = card::base(cache, &kernel).context("preparing the card")?;
     let initrd = initrd::initrd(cache, &kernel).context("preparing the initial RAM disk")?;
     let u_boot = u_boot(cache).context("preparing U-Boot")?;
+    for kind in KINDS {
+        give_to_user(&cache.join(kind));
+    }
     Ok(Parts { kernel, card, initrd, u_boot, work: settings.work.clone(), repository: settings.repository.clone() })
 }
 
@@ -135,5 +140,17 @@ fn remove_stale(work: &Path) {
         {
             let _ = fs::remove_dir_all(entry.path());
         }
+    }
+}
+
+/// What this module keeps in the cache. Others keep things there whose owner matters.
+const KINDS: &[&str] = &["apt", "card", "initrd", "kernel", "u-boot", "zfs"];
+
+/// Under sudo, lets the user who called it own what we made: it is in their home and in their checkout, and theirs to delete.
+fn give_to_user(dir: &Path) {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+    if let (Some(user), Some(group)) = (number("SUDO_UID"), number("SUDO_GID")) {
+        // Not worth failing for: root can delete it too.
+        let _ = try_output(tool("chown").args(["-R", "-h", &format!("{user}:{group}")]).arg(dir));
     }
 }
