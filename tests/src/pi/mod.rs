@@ -29,6 +29,7 @@ use crate::host::run::{tool, try_output};
 pub mod archive;
 pub mod cache;
 pub mod card;
+mod control;
 pub mod initrd;
 pub mod kernel;
 pub mod login;
