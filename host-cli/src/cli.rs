@@ -72,13 +72,20 @@ EXAMPLES
   cygnet status 192.0.2.7 --json | jq -r .state.state")]
     Status(Status),
     /// Show what an installation would do to the Pi's disks; touches nothing
-    #[command(after_help = "\
+    #[command(
+        override_usage = "cygnet plan [OPTIONS] <HOST> --flake <FLAKE#HOST>
+       cygnet plan [OPTIONS] <HOST> --disko <FILE> [--closure <PATH>]",
+        after_help = "\
 EXAMPLES
   cygnet plan pi.local --flake .#pi
-  cygnet plan pi.local --disko devices.json --json | jq -r .digest")]
+  cygnet plan pi.local --disko devices.json --json | jq -r .digest"
+    )]
     Plan(Plan),
     /// Install a NixOS system on the Pi's disks
-    #[command(after_help = "\
+    #[command(
+        override_usage = "cygnet install [OPTIONS] <HOST> --flake <FLAKE#HOST>
+       cygnet install [OPTIONS] <HOST> --closure <PATH> --disko <FILE>",
+        after_help = "\
 EXAMPLES
   cygnet install pi.local --flake .#pi
   cygnet install pi.local --closure ./result --disko devices.json
@@ -86,12 +93,17 @@ EXAMPLES
   cygnet install pi.local --flake .#pi --yes $digest
 
 The agent on the Pi owns the installation: if this command is interrupted, give
-it again to see it through, or stop the installation with `cygnet abort`.")]
+it again to see it through, or stop the installation with `cygnet abort`."
+    )]
     Install(Install),
     /// Send a closure into the target store of a Pi that waits for it
-    #[command(after_help = "\
+    #[command(
+        override_usage = "cygnet push [OPTIONS] <HOST> --flake <FLAKE#HOST>
+       cygnet push [OPTIONS] <HOST> --closure <PATH>",
+        after_help = "\
 EXAMPLES
-  cygnet push pi.local --closure ./result")]
+  cygnet push pi.local --closure ./result"
+    )]
     Push(Push),
     /// Show what happened on the Pi
     #[command(after_help = "\

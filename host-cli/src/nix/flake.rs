@@ -53,24 +53,14 @@ impl FlakeHost {
     pub fn build(&self, ui: &Ui) -> Result<String> {
         ui.status(&format!("Building {}#{} …", self.flake, self.host));
         let attribute = self.attribute("system.build.toplevel");
-        let mut arguments = vec!["build", "--no-link", "--print-out-paths"];
+        // `--print-out-paths` only came with Nix 2.9.
+        let mut arguments = vec!["build", "--no-link", "--json"];
         arguments.extend(EXPERIMENTAL);
         arguments.push(&attribute);
         let output = run(Some(ui), "nix", &arguments)?;
-        if !output.success && output.stderr.contains("unrecognised flag '--print-out-paths'") {
-            return Err(fault(
-                FaultCode::NixFailed,
-                "This Nix is too old to build from a flake.",
-                tail(&output.stderr),
-                "Use Nix 2.8 or newer, or build the system elsewhere and give it with `--closure`.",
-            ));
-        }
         let stdout = self.checked(output, "Building the system")?;
-        let paths: Vec<&str> = stdout.split_whitespace().collect();
-        match paths[..] {
-            [path] => Ok(path.to_owned()),
-            _ => Err(failed("Building the system", &format!("It printed {} store paths instead of one.", paths.len()))),
-        }
+        built(&stdout)
+            .ok_or_else(|| failed("Building the system", &format!("It printed no store path but {stdout:?}.")))
     }
 
     /// Evaluates `config.disko.devices`.
@@ -123,9 +113,27 @@ impl FlakeHost {
     }
 }
 
+/// The store path in the JSON of `nix build --json`: `[{"drvPath": …, "outputs": {"out": …}}]`.
+fn built(json: &str) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_str(json).ok()?;
+    match value.as_array()?.as_slice() {
+        [built] => Some(built.get("outputs")?.get("out")?.as_str()?.to_owned()),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_build_has_one_result() {
+        let one = r#"{"drvPath":"/nix/store/d.drv","outputs":{"out":"/nix/store/o"}}"#;
+        assert_eq!(built(&format!("[{one}]\n")).as_deref(), Some("/nix/store/o"));
+        for bad in ["", "[]", "{}", "[{}]", &format!("[{one},{one}]")] {
+            assert_eq!(built(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn a_reference_is_a_flake_and_a_name() {

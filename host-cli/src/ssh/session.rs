@@ -50,6 +50,7 @@ impl Session {
         let dir = private_dir()?;
         let socket = dir.path().join("s");
         let master = Master { socket: socket.clone(), host: target.host.clone() };
+        interrupt::remember(master.clone());
         let mut command = target.command();
         command.args(target.key_options());
         command.args(pin::recording_options(target, dir.path()));
@@ -57,7 +58,6 @@ impl Session {
         command.arg("-o").arg(format!("ControlPath={}", socket.display()));
         let remote = format!("{} {mode}", target.agent_command);
         command.args(["-T", "--", &target.host, &remote]);
-        interrupt::remember(master.clone());
         let session = Self { target: target.clone(), dir, master };
         let (channel, pipes) = Channel::spawn(command, &target.given, &remote)?;
         Ok((session, channel, pipes))
