@@ -387,7 +387,7 @@ impl Desk {
 
     /// Without formatting, that is: the layout is there, and the new system is not finished.
     fn resumable(&self) -> bool {
-        self.job.is_some()
+        self.job.as_ref().is_some_and(|job| job.plan.is_intact())
             && self.done >= Some(Phase::Format)
             && matches!(self.state, State::Failed { .. } | State::Interrupted { .. })
     }

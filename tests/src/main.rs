@@ -1,2 +1,43 @@
-//! cygnet-tests
-fn main() {}
+//! `cargo demo` and `cargo verify`.
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Usage:
+  cargo demo              install a virtual Pi with the real programs, and show how it goes
+  cargo verify            run every test: unit, integration, and the scenarios in the virtual Pi
+  cargo verify -- NAME…   run only the scenarios whose name contains NAME
+  cargo verify -- --list  name the scenarios
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).filter(|word| *word != "--").collect();
+    let result = match words.as_slice() {
+        ["demo"] => cygnet_tests::demo::run(),
+        ["demo", "--help" | "-h"] => {
+            print!("{}", cygnet_tests::demo::HELP);
+            Ok(())
+        }
+        ["verify", "--list"] => {
+            cygnet_tests::verify::list();
+            Ok(())
+        }
+        ["verify", names @ ..] if names.iter().all(|name| !name.starts_with('-')) => cygnet_tests::verify::run(names),
+        ["--help" | "-h"] | ["verify", "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => {
+            eprint!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nfailed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

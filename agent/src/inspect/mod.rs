@@ -56,6 +56,8 @@ fn links(directory: &Path) -> Vec<(String, String)> {
         .into_iter()
         .flatten()
         .flatten()
+        // by-diskseq counts how often something was plugged in, which is no property of the disk.
+        .filter(|kind| kind.file_name() != "by-diskseq")
         .flat_map(|kind| fs::read_dir(kind.path()).into_iter().flatten().flatten())
         .filter_map(|entry| {
             let to = fs::canonicalize(entry.path()).ok()?;

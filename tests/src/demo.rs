@@ -1,0 +1,146 @@
+//! `cargo demo`: everything once, from the card to the installed system, with the real programs, and a table at the end.
+
+use crate::closure;
+use crate::pi::Pi;
+use crate::site::Site;
+use crate::table;
+use crate::workshop;
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{BufRead, BufReader, IsTerminal};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// Room for the system, its swap and ZFS's reserve, bytes.
+const SSD: u64 = 6 << 30;
+/// An emulated boot takes half a minute on two quiet cores; this is for busy ones.
+const BOOT: Duration = Duration::from_secs(300);
+
+/// Runs it.
+///
+/// # Errors
+/// If anything fails; the error says where the console's log lies.
+pub fn run() -> Result<()> {
+    let begin = Instant::now();
+    let mut clock = Clock::default();
+    let programs = clock.time("Build the programs", workshop::programs)?;
+    let (settings, parts) = clock.time("Prepare the virtual Pi", workshop::parts)?;
+    heading("Building the system to install, with Nix");
+    let mut pi = parts.pi().ssd("CYGSSD0", SSD).agent(&programs.agent).build()?;
+    let user = closure::Settings::new(pi.keys().user_public()?, closure::Variant::Full);
+    let system = clock.time("Build the system with Nix", || closure::build(&settings.cache, &user))?;
+    eprintln!("{}: {} store paths, {} MB", system.toplevel.display(), system.paths, system.nar_size / 1_000_000);
+
+    let result = install(&mut clock, &mut pi, &Site::new(&programs.cygnet), &system);
+    let summary = result.with_context(|| format!("the serial console's log is in {}", pi.dir().display()))?;
+
+    let size = fs::metadata(&programs.agent).context("looking at the agent")?.len();
+    let report = json!({
+        "host": clock.steps.iter().map(|(name, time)| json!({"step": name, "millis": millis(*time)})).collect::<Vec<_>>(),
+        "install": summary,
+        "agent-binary-size": size,
+        "closure": {"toplevel": system.toplevel, "paths": system.paths, "nar-size": system.nar_size},
+        "total-millis": millis(begin.elapsed()),
+    });
+    let file = settings.work.join("demo.json");
+    fs::write(&file, serde_json::to_string_pretty(&report)? + "\n")
+        .with_context(|| format!("writing {}", file.display()))?;
+    print!("{}", table::render(&report));
+    println!("\nThe same as JSON: {}", file.strip_prefix(workshop::repository()).unwrap_or(&file).display());
+    Ok(())
+}
+
+fn install(clock: &mut Clock, pi: &mut Pi, site: &Site, system: &closure::Closure) -> Result<Value> {
+    let host = format!("root@{}", pi.address());
+    heading("Switching the Pi on, with the card in it");
+    pi.boot_from_card()?;
+
+    heading("$ cygnet discover --first");
+    clock.time("Boot from the card until discovered", || {
+        let timeout = format!("{}s", BOOT.as_secs());
+        site.show(site.cygnet(pi, &["discover", "--first", "--timeout", &timeout]))
+    })?;
+    pi.wait_ssh(BOOT)?;
+
+    heading("$ cygnet status HOST");
+    site.show(site.cygnet(pi, &["status", &host]))?;
+
+    let (toplevel, disko) = (system.toplevel.display().to_string(), system.disko.display().to_string());
+    heading("$ cygnet plan HOST --disko devices.json --closure TOPLEVEL");
+    let what = ["--disko", &disko, "--closure", &toplevel];
+    let plan = [&["plan", &host], &what[..]].concat();
+    site.show(site.cygnet(pi, &plan))?;
+    let digest = site.json(site.cygnet(pi, &[&plan[..], &["--json"]].concat()))?;
+    let digest = digest["digest"].as_str().context("finding the digest in the plan")?.to_owned();
+
+    heading("$ cygnet install HOST --disko devices.json --closure TOPLEVEL --yes DIGEST");
+    let summary = clock.time("Install, until the new system answers", || {
+        let arguments = [&["install", &host, "--yes", &digest, "--json"], &what[..]].concat();
+        let mut child = site.cygnet(pi, &arguments).stdout(Stdio::piped()).spawn().context("starting cygnet")?;
+        let output = child.stdout.take().context("taking cygnet's output")?;
+        let lines = std::thread::spawn(move || {
+            BufReader::new(output).lines().map_while(Result::ok).filter(|line| line.contains("\"summary\"")).last()
+        });
+        // The firmware of a real Pi does this part: after the reboot it starts what is on the SSD.
+        let mut started_again = false;
+        let status = loop {
+            if let Some(status) = child.try_wait().context("waiting for cygnet")? {
+                break status;
+            }
+            if !started_again && !pi.is_on() {
+                heading("The Pi reboots: its firmware starts U-Boot, which looks at the SSD first");
+                pi.boot_from_ssd(true)?;
+                started_again = true;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        };
+        ensure!(status.success(), "cygnet install ended with {status}");
+        let summary = lines.join().ok().flatten().context("finding the summary in cygnet's output")?;
+        serde_json::from_str::<Value>(&summary).context("parsing cygnet's summary")
+    })?;
+
+    heading("What is running on the Pi now");
+    pi.wait_ssh(BOOT).context("logging in on the installed system, with the card's host key pinned")?;
+    let running = pi.sh("readlink -f /run/current-system")?;
+    if running != toplevel {
+        bail!("the Pi runs {running}, not {toplevel}");
+    }
+    println!("{}", pi.sh("hostname; uname -r; readlink -f /run/current-system; zpool list; zfs list -t filesystem,snapshot,volume; findmnt -t zfs,vfat -o TARGET,SOURCE,FSTYPE")?);
+    Ok(summary)
+}
+
+/// What takes how long.
+#[derive(Default)]
+struct Clock {
+    steps: Vec<(&'static str, Duration)>,
+}
+
+impl Clock {
+    fn time<T>(&mut self, name: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let begin = Instant::now();
+        let result = work().with_context(|| format!("in the step “{name}”"))?;
+        self.steps.push((name, begin.elapsed()));
+        Ok(result)
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn heading(text: &str) {
+    if std::io::stderr().is_terminal() {
+        eprintln!("\n\x1b[1m{text}\x1b[0m");
+    } else {
+        eprintln!("\n{text}");
+    }
+}
+
+/// Says what the demo needs and where it leaves things, for `--help`.
+pub const HELP: &str = "\
+cargo demo: builds a virtual Pi, boots it from its card, and installs NixOS on its SSD with the real cygnet
+
+It needs a Debian 12 or 13 x86_64 machine with rustup, and root (through sudo) for network namespaces, disk images
+and the Nix store. What it makes is in target/virtual-pi and ~/.cache/cygnet.
+";

@@ -1,0 +1,144 @@
+//! Whoever is cut off in the middle finds everything in order again: the host's program, the agent, the whole Pi.
+
+use super::failures::{is_free, verify_store};
+use super::{BOOT, Entry, World};
+use crate::closure::Variant;
+use anyhow::{Context, Result, bail, ensure};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+pub const SCENARIOS: &[Entry] = &[
+    ("cut-abort", "an abort in the middle of the push", abort),
+    ("cut-cli", "the host's program killed in the middle of the push", killed_cli),
+    ("cut-agent", "the agent killed in the middle; the same command sees it through", killed_agent),
+    ("cut-power", "the power cut in the middle; after the next boot it goes on", power_cut),
+    ("cut-finish", "the same command finishes it, and the store is whole", finish),
+];
+
+/// Until so much is in the target store, NAR bytes, the push is left alone. A sync has happened by then.
+const SOME: u64 = 100 << 20;
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Starts `install` of the huge closure with this digest, and waits until some of it is there.
+fn begin(world: &mut World, digest: &str) -> Result<Child> {
+    let huge = world.closure(Variant::TinyHuge)?;
+    let (toplevel, disko) = (huge.toplevel.display().to_string(), huge.disko.display().to_string());
+    let host = world.host()?;
+    let before = world.status()?["job"]["bytes-done"].as_u64().unwrap_or(0);
+    let mut command = world.command(&[
+        "install",
+        &host,
+        "--closure",
+        &toplevel,
+        "--disko",
+        &disko,
+        "--yes",
+        digest,
+        "--no-reboot",
+        "--json",
+    ])?;
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().context("starting cygnet")?;
+    let output = child.stdout.take().context("taking cygnet's output")?;
+    let (tell, arrived) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            let received = event["event"] == "progress" && event["phase"] == "receive";
+            if received && event["done"].as_u64().unwrap_or(0) >= before.max(1) + SOME / 4 {
+                let _ = tell.send(());
+            }
+        }
+    });
+    match arrived.recv_timeout(PATIENCE) {
+        Ok(()) => Ok(child),
+        Err(_) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            bail!("the push did not get far enough within {PATIENCE:?}")
+        }
+    }
+}
+
+/// Runs `install` to its end.
+fn see_through(world: &mut World, digest: &str) -> Result<()> {
+    let huge = world.closure(Variant::TinyHuge)?;
+    let (toplevel, disko) = (huge.toplevel.display().to_string(), huge.disko.display().to_string());
+    let host = world.host()?;
+    world
+        .expect(&["install", &host, "--closure", &toplevel, "--disko", &disko, "--yes", digest, "--no-reboot"], 0, &[])
+        .map(drop)
+}
+
+fn fresh_digest(world: &mut World) -> Result<String> {
+    let disko = crate::closure::layout().display().to_string();
+    world.digest(&disko)
+}
+
+fn job(world: &mut World) -> Result<String> {
+    world.status()?["job"]["digest"].as_str().map(str::to_owned).context("finding the job's digest")
+}
+
+fn abort(world: &mut World) -> Result<()> {
+    let digest = fresh_digest(world)?;
+    let mut child = begin(world, &digest)?;
+    let host = world.host()?;
+    world.expect(&["abort", &host, "--yes"], 0, &[])?;
+    let status = child.wait().context("waiting for cygnet install")?;
+    ensure!(status.code() == Some(37), "the aborted install ended with {status}");
+    world.expect_state("failed")?;
+    is_free(world)
+}
+
+fn killed_cli(world: &mut World) -> Result<()> {
+    let digest = job(world)?;
+    let mut child = begin(world, &digest)?;
+    child.kill().context("killing cygnet")?;
+    child.wait().context("waiting for cygnet")?;
+    // The agent waits for somebody to go on.
+    let status = world.expect_state("receiving")?;
+    ensure!(status["job"]["paths-done"].as_u64().unwrap_or(0) > 0, "nothing was kept: {status}");
+    Ok(())
+}
+
+fn killed_agent(world: &mut World) -> Result<()> {
+    let digest = job(world)?;
+    let mut child = begin(world, &digest)?;
+    world.pi()?.sh("systemctl kill --signal=KILL cygnetd")?;
+    // cygnet comes back by itself, and the new agent goes on from its journal.
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = child.try_wait().context("waiting for cygnet")? {
+            break status;
+        }
+        ensure!(Instant::now() < deadline, "cygnet did not end");
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    ensure!(status.success(), "cygnet ended with {status} although the agent came back");
+    world.expect_state("installed")?;
+    is_free(world)
+}
+
+fn power_cut(world: &mut World) -> Result<()> {
+    let digest = fresh_digest(world)?;
+    let mut child = begin(world, &digest)?;
+    let pi = world.pi()?;
+    pi.power_cut();
+    let _ = child.kill();
+    child.wait().context("waiting for cygnet")?;
+    pi.boot_from_card()?;
+    pi.wait_ssh(BOOT)?;
+    world.wait_for_agent()?;
+    let status = world.expect_state("interrupted")?;
+    ensure!(status["job"]["resumable"] == true, "it cannot be gone on with: {status}");
+    ensure!(status["job"]["digest"] == digest.as_str(), "another job: {status}");
+    Ok(())
+}
+
+fn finish(world: &mut World) -> Result<()> {
+    let digest = job(world)?;
+    see_through(world, &digest)?;
+    world.expect_state("installed")?;
+    is_free(world)?;
+    verify_store(world)
+}

@@ -1,0 +1,222 @@
+//! What is expected of the real programs in the virtual Pi.
+//!
+//! Scenarios run one after the other. Those that leave the Pi as they found it share one: [`refusals`] never writes,
+//! [`failures`] and [`interruptions`] install tiny systems. [`whole`] installs the real one and boots it.
+
+mod failures;
+mod interruptions;
+mod refusals;
+mod whole;
+
+use crate::closure::{self, Closure, Variant};
+use crate::pi::{Parts, Pi, Settings};
+use crate::site::Site;
+use crate::workshop::Programs;
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Output;
+use std::time::Duration;
+
+/// An emulated boot takes half a minute on two quiet cores; this is for busy ones.
+pub const BOOT: Duration = Duration::from_secs(300);
+/// The disk that things are installed on.
+pub const SSD: &str = "CYGSSD0";
+/// A disk too small for anything.
+pub const SMALL: &str = "CYGSMALL";
+
+/// One expectation.
+pub struct Scenario {
+    /// To name it on the command line.
+    pub name: &'static str,
+    /// What is expected, in a few words.
+    pub what: &'static str,
+    check: fn(&mut World) -> Result<()>,
+}
+
+/// What came of it.
+pub enum Outcome {
+    /// It is so.
+    Passed,
+    /// It is not.
+    Failed(anyhow::Error),
+}
+
+/// All scenarios, in the order in which they run.
+pub fn all() -> Vec<Scenario> {
+    [refusals::SCENARIOS, failures::SCENARIOS, interruptions::SCENARIOS, whole::SCENARIOS]
+        .into_iter()
+        .flatten()
+        .map(|(name, what, check)| Scenario { name, what, check: *check })
+        .collect()
+}
+
+/// A scenario's name, what it expects, and how it is seen.
+type Entry = (&'static str, &'static str, fn(&mut World) -> Result<()>);
+
+/// What scenarios have: programs, a Pi, closures.
+pub struct World {
+    /// Runs `cygnet`.
+    pub site: Site,
+    programs: Programs,
+    settings: Settings,
+    parts: Parts,
+    pi: Option<Pi>,
+    scratch: Option<tempfile::TempDir>,
+}
+
+impl World {
+    /// A world without a Pi yet.
+    pub fn new(programs: Programs, settings: Settings, parts: Parts) -> Self {
+        Self { site: Site::new(&programs.cygnet), programs, settings, parts, pi: None, scratch: None }
+    }
+
+    /// Runs one scenario. After a failure the Pi is replaced, so that the next one does not inherit the trouble.
+    pub fn run(&mut self, scenario: &Scenario) -> Outcome {
+        match (scenario.check)(self) {
+            Ok(()) => Outcome::Passed,
+            Err(error) => {
+                let log = self.pi.take().map(|pi| pi.dir().display().to_string());
+                Outcome::Failed(
+                    error.context(format!("the serial console's log is in {}", log.unwrap_or("(no Pi)".into()))),
+                )
+            }
+        }
+    }
+
+    /// The Pi, booted from its card, with its agent waiting; made if there is none.
+    pub fn pi(&mut self) -> Result<&mut Pi> {
+        if self.pi.is_none() {
+            let mut pi = self.parts.pi().ssd(SSD, 4 << 30).ssd(SMALL, 700 << 20).agent(&self.programs.agent).build()?;
+            pi.boot_from_card()?;
+            pi.wait_ssh(BOOT)?;
+            self.pi = Some(pi);
+            self.wait_for_agent()?;
+        }
+        self.pi.as_mut().context("there is no Pi")
+    }
+
+    /// Puts the Pi away; the next scenario gets a fresh one.
+    pub fn forget_pi(&mut self) {
+        self.pi = None;
+    }
+
+    /// sshd may be up before the agent is.
+    pub fn wait_for_agent(&mut self) -> Result<()> {
+        let pi = self.pi.as_ref().context("there is no Pi")?;
+        pi.sh("systemctl start cygnetd.service").context("waiting for the agent's service").map(drop)
+    }
+
+    /// `root@ADDRESS`.
+    pub fn host(&mut self) -> Result<String> {
+        Ok(format!("root@{}", self.pi()?.address()))
+    }
+
+    /// Builds a closure for the present Pi.
+    pub fn closure(&mut self, variant: Variant) -> Result<Closure> {
+        let key = self.pi()?.keys().user_public()?;
+        closure::build(&self.settings.cache, &closure::Settings::new(key, variant))
+    }
+
+    /// Runs `cygnet` to its end.
+    pub fn cygnet(&mut self, arguments: &[&str]) -> Result<Output> {
+        self.pi()?;
+        let pi = self.pi.as_ref().context("there is no Pi")?;
+        self.site.output(self.site.cygnet(pi, arguments))
+    }
+
+    /// Runs `cygnet` without the Pi's keys.
+    pub fn bare(&mut self, arguments: &[&str]) -> Result<Output> {
+        self.pi()?;
+        let pi = self.pi.as_ref().context("there is no Pi")?;
+        self.site.output(self.site.bare(pi, arguments))
+    }
+
+    /// `cygnet`, not started yet.
+    pub fn command(&mut self, arguments: &[&str]) -> Result<std::process::Command> {
+        self.pi()?;
+        let pi = self.pi.as_ref().context("there is no Pi")?;
+        Ok(self.site.cygnet(pi, arguments))
+    }
+
+    /// Runs `cygnet`, expects this exit code, and each of these texts in what it says on stderr.
+    pub fn expect(&mut self, arguments: &[&str], code: i32, texts: &[&str]) -> Result<String> {
+        let output = self.cygnet(arguments)?;
+        let (out, err) =
+            (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr));
+        ensure!(
+            output.status.code() == Some(code),
+            "cygnet {} ended with {} instead of {code}:\n{out}{err}",
+            arguments.join(" "),
+            output.status
+        );
+        for text in texts {
+            ensure!(err.contains(text), "cygnet {} does not say {text:?}:\n{err}", arguments.join(" "));
+        }
+        if code != 0 {
+            for part in ["cause:", "remedy:"] {
+                ensure!(err.contains(part), "cygnet {} names no {part}\n{err}", arguments.join(" "));
+            }
+        }
+        Ok(out)
+    }
+
+    /// What `cygnet status --json` says.
+    pub fn status(&mut self) -> Result<Value> {
+        let host = self.host()?;
+        let out = self.expect(&["status", &host, "--json"], 0, &[])?;
+        serde_json::from_str(&out).context("parsing the status")
+    }
+
+    /// Expects the agent to be in this state.
+    pub fn expect_state(&mut self, state: &str) -> Result<Value> {
+        let status = self.status()?;
+        ensure!(status["state"]["state"] == state, "the agent is not {state}: {status}");
+        Ok(status)
+    }
+
+    /// The layout with some changes, as a file of its own.
+    pub fn layout(&mut self, change: impl FnOnce(&mut Value)) -> Result<String> {
+        let mut layout: Value = serde_json::from_str(&fs::read_to_string(closure::layout())?)?;
+        change(&mut layout);
+        self.file("devices.json", &serde_json::to_string_pretty(&layout)?)
+    }
+
+    /// A file of this scenario's; a later one of the same name replaces it.
+    pub fn file(&mut self, name: &str, content: &str) -> Result<String> {
+        if self.scratch.is_none() {
+            self.scratch = Some(tempfile::tempdir().context("making a directory for files")?);
+        }
+        let path: PathBuf = self.scratch.as_ref().context("there is no directory")?.path().join(name);
+        fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
+        Ok(path.display().to_string())
+    }
+
+    /// The digest of the plan for this layout.
+    pub fn digest(&mut self, disko: &str) -> Result<String> {
+        let host = self.host()?;
+        let out = self.expect(&["plan", &host, "--disko", disko, "--json"], 0, &[])?;
+        let plan: Value = serde_json::from_str(&out).context("parsing the plan")?;
+        plan["digest"].as_str().map(str::to_owned).context("finding the plan's digest")
+    }
+
+    /// Fails unless the SSD is as blank as it was delivered.
+    pub fn expect_blank(&mut self, serial: &str) -> Result<()> {
+        let disk = format!("/dev/disk/by-id/virtio-{serial}");
+        // Both ends, where tables and labels are.
+        let check = format!(
+            "size=$(blockdev --getsize64 {disk}); test -z \"$(wipefs --noheadings {disk})\" && \
+             head -c 16777216 {disk} | cmp -s -n 16777216 - /dev/zero && \
+             tail -c +$((size - 4194304 + 1)) {disk} | cmp -s -n 4194304 - /dev/zero"
+        );
+        self.pi()?.sh(&check).with_context(|| format!("{serial} was written to"))?;
+        Ok(())
+    }
+}
+
+/// Points every device of the layout's one disk at another disk.
+fn retarget(layout: &mut Value, device: &str) {
+    layout["disk"]["ssd"]["device"] = device.into();
+    layout["disk"]["ssd"]["content"]["device"] = device.into();
+}

@@ -1,0 +1,251 @@
+//! Bad input: each is refused with its own exit code, a cause and a remedy, and nothing is written.
+
+use super::{Entry, SMALL, SSD, World, retarget};
+use crate::closure::{Variant, layout};
+use anyhow::{Context, Result, ensure};
+use std::fs;
+
+pub const SCENARIOS: &[Entry] = &[
+    ("refuse-architecture", "a closure for another architecture", architecture),
+    ("refuse-missing-path", "a store path that the host's Nix does not know", missing_path),
+    ("refuse-no-system", "a store path that is no NixOS system", no_system),
+    ("refuse-garbled-layout", "a truncated or hand-edited devices.json", garbled_layout),
+    ("refuse-small-disk", "a disk too small for the layout, and for the closure", small_disk),
+    ("refuse-running-disk", "the disk that the Pi runs from", running_disk),
+    ("refuse-unknown-disk", "a by-id that no disk has", unknown_disk),
+    ("refuse-busy-disk", "a disk that is in use", busy_disk),
+    ("refuse-wrong-digest", "a digest that was never shown", wrong_digest),
+    ("refuse-changed-disk", "a disk that changed after the plan was shown", changed_disk),
+    ("refuse-unasked", "an installation that nobody confirmed", unasked),
+    ("refuse-not-now", "requests that make no sense in the present state", not_now),
+    ("refuse-no-ssh", "ssh refused, no such key, another host key", no_ssh),
+    ("refuse-no-agent", "no agent behind ssh", no_agent),
+    ("refuse-other-protocol", "an agent of a newer or older protocol", other_protocol),
+    ("refuse-garbage", "garbage on the agent's socket and channels", garbage),
+    ("refused-nothing-written", "after all that the disks are as they were delivered", nothing_written),
+];
+
+/// `install HOST --yes DIGEST` with this closure and layout.
+fn install(world: &mut World, closure: &str, disko: &str, digest: &str, code: i32, texts: &[&str]) -> Result<()> {
+    let host = world.host()?;
+    world.expect(&["install", &host, "--closure", closure, "--disko", disko, "--yes", digest], code, texts).map(drop)
+}
+
+const SOME_DIGEST: &str = "0123456789abcdef";
+
+fn architecture(world: &mut World) -> Result<()> {
+    let wrong = world.closure(Variant::TinyWrongArchitecture)?;
+    let (toplevel, disko) = (wrong.toplevel.display().to_string(), wrong.disko.display().to_string());
+    install(world, &toplevel, &disko, SOME_DIGEST, 10, &["x86_64-linux", "aarch64-linux", "hostPlatform"])
+}
+
+fn missing_path(world: &mut World) -> Result<()> {
+    let disko = layout().display().to_string();
+    let path = "/nix/store/00000000000000000000000000000000-nixos-system-nowhere";
+    install(world, path, &disko, SOME_DIGEST, 11, &["00000000000000000000000000000000"])
+}
+
+fn no_system(world: &mut World) -> Result<()> {
+    let tiny = world.closure(Variant::Tiny)?;
+    let disko = tiny.disko.display().to_string();
+    // Any other path of the closure will do.
+    let references =
+        std::process::Command::new("nix-store").args(["-q", "--references"]).arg(&tiny.toplevel).output()?;
+    let references = String::from_utf8_lossy(&references.stdout).into_owned();
+    let other = references.lines().find(|path| *path != tiny.toplevel.to_string_lossy()).unwrap_or_default();
+    install(world, other, &disko, SOME_DIGEST, 12, &["activate"])?;
+    install(world, "/etc/passwd", &disko, SOME_DIGEST, 12, &[])
+}
+
+fn garbled_layout(world: &mut World) -> Result<()> {
+    let host = world.host()?;
+    let whole = fs::read_to_string(layout())?;
+    let truncated = world.file("truncated.json", &whole[..whole.len() / 2])?;
+    world.expect(&["plan", &host, "--disko", &truncated], 13, &[])?;
+    let edits: [(&str, &[&str], serde_json::Value, &str); 5] = [
+        ("size", &["disk", "ssd", "content", "partitions", "boot", "size"], "10GiB".into(), "partitions.boot"),
+        ("type", &["disk", "ssd", "content", "partitions", "zfs", "content", "type"], "zsf".into(), "partitions.zfs"),
+        ("pool", &["disk", "ssd", "content", "partitions", "zfs", "content", "pool"], "tank".into(), "tank"),
+        ("device", &["disk", "ssd", "device"], "sda".into(), "disk.ssd.device"),
+        ("unknown field", &["zpool", "rpool", "moed"], "mirror".into(), "moed"),
+    ];
+    for (what, path, value, named) in edits {
+        let edited = world.layout(|layout| {
+            let mut at = layout;
+            for key in path {
+                at = &mut at[*key];
+            }
+            *at = value;
+        })?;
+        world.expect(&["plan", &host, "--disko", &edited], 13, &[named]).with_context(|| what.to_owned())?;
+    }
+    world.expect(&["plan", &host, "--disko", "/nowhere/devices.json"], 13, &["/nowhere/devices.json"])?;
+    Ok(())
+}
+
+fn small_disk(world: &mut World) -> Result<()> {
+    let device = format!("/dev/disk/by-id/virtio-{SMALL}");
+    let large_boot = world.layout(|layout| {
+        retarget(layout, &device);
+        for (key, value) in [("size", "1G"), ("end", "+1G")] {
+            layout["disk"]["ssd"]["content"]["partitions"]["boot"][key] = value.into();
+        }
+    })?;
+    let host = world.host()?;
+    world.expect(&["plan", &host, "--disko", &large_boot], 14, &[&device])?;
+    let fits = world.layout(|layout| {
+        retarget(layout, &device);
+        for (key, value) in [("size", "64M"), ("end", "+64M")] {
+            layout["disk"]["ssd"]["content"]["partitions"]["boot"][key] = value.into();
+        }
+    })?;
+    let huge = world.closure(Variant::TinyHuge)?.toplevel.display().to_string();
+    world.expect(&["plan", &host, "--disko", &fits], 0, &[])?;
+    install(world, &huge, &fits, SOME_DIGEST, 14, &["MiB"])
+}
+
+fn running_disk(world: &mut World) -> Result<()> {
+    let card = world.layout(|layout| retarget(layout, "/dev/disk/by-id/virtio-CYGCARD"))?;
+    let tiny = world.closure(Variant::Tiny)?.toplevel.display().to_string();
+    install(world, &tiny, &card, SOME_DIGEST, 15, &["CYGCARD"])?;
+    // By any other name, too.
+    let card = world.layout(|layout| retarget(layout, "/dev/vda"))?;
+    install(world, &tiny, &card, SOME_DIGEST, 15, &["/dev/vda"])
+}
+
+fn unknown_disk(world: &mut World) -> Result<()> {
+    let nowhere = world.layout(|layout| retarget(layout, "/dev/disk/by-id/usb-Nobody_Has_This-0:0"))?;
+    let tiny = world.closure(Variant::Tiny)?.toplevel.display().to_string();
+    // What could have been meant is offered.
+    install(world, &tiny, &nowhere, SOME_DIGEST, 16, &["usb-Nobody_Has_This", &format!("virtio-{SSD}")])
+}
+
+fn busy_disk(world: &mut World) -> Result<()> {
+    let host = world.host()?;
+    let device = format!("/dev/disk/by-id/virtio-{SMALL}");
+    let there = world.layout(|layout| {
+        retarget(layout, &device);
+        for (key, value) in [("size", "64M"), ("end", "+64M")] {
+            layout["disk"]["ssd"]["content"]["partitions"]["boot"][key] = value.into();
+        }
+    })?;
+    world.pi()?.sh(&format!("mkfs.ext4 -q {device} && mkdir -p /media/used && mount {device} /media/used"))?;
+    let said = world.expect(&["plan", &host, "--disko", &there], 17, &["/media/used"]);
+    world.pi()?.sh(&format!("umount /media/used && blkdiscard -z {device} && udevadm settle"))?;
+    said.map(drop)
+}
+
+fn wrong_digest(world: &mut World) -> Result<()> {
+    let tiny = world.closure(Variant::Tiny)?;
+    let (toplevel, disko) = (tiny.toplevel.display().to_string(), tiny.disko.display().to_string());
+    install(world, &toplevel, &disko, SOME_DIGEST, 18, &[SOME_DIGEST])
+}
+
+fn changed_disk(world: &mut World) -> Result<()> {
+    let tiny = world.closure(Variant::Tiny)?;
+    let (toplevel, disko) = (tiny.toplevel.display().to_string(), tiny.disko.display().to_string());
+    let digest = world.digest(&disko)?;
+    let device = format!("/dev/disk/by-id/virtio-{SSD}");
+    world.pi()?.sh(&format!("mkswap -q -L precious {device} && udevadm settle"))?;
+    let said = install(world, &toplevel, &disko, &digest, 19, &["precious"]);
+    world.pi()?.sh(&format!("blkdiscard -z -l 16M {device} && udevadm trigger --settle {device}"))?;
+    said
+}
+
+fn unasked(world: &mut World) -> Result<()> {
+    let tiny = world.closure(Variant::Tiny)?;
+    let (toplevel, disko) = (tiny.toplevel.display().to_string(), tiny.disko.display().to_string());
+    let host = world.host()?;
+    world.expect(&["install", &host, "--closure", &toplevel, "--disko", &disko], 29, &["--yes"])?;
+    // Too short to be sure, no hex at all.
+    for digest in ["0123", "yes"] {
+        let output = world.cygnet(&["install", &host, "--closure", &toplevel, "--disko", &disko, "--yes", digest])?;
+        ensure!(!output.status.success(), "--yes {digest} was accepted");
+    }
+    Ok(())
+}
+
+fn not_now(world: &mut World) -> Result<()> {
+    let host = world.host()?;
+    world.expect(&["abort", &host, "--yes"], 28, &[])?;
+    let tiny = world.closure(Variant::Tiny)?.toplevel.display().to_string();
+    world.expect(&["push", &host, "--closure", &tiny], 28, &[])?;
+    world.expect_state("waiting").map(drop)
+}
+
+fn no_ssh(world: &mut World) -> Result<()> {
+    let host = world.host()?;
+    world.expect(&["status", &host, "-o", "Port=1"], 20, &[])?;
+    world.expect(&["status", "root@10.77.0.250", "-o", "ConnectTimeout=3"], 20, &[])?;
+    world.expect(&["status", "root@no-such-host.invalid"], 20, &[])?;
+    // A key that nobody has heard of.
+    let stranger = world.file("stranger", "")?;
+    fs::remove_file(&stranger)?;
+    let made =
+        std::process::Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &stranger]).status()?;
+    ensure!(made.success(), "ssh-keygen ended with {made}");
+    let known = world.pi()?.keys().known_hosts().display().to_string();
+    let denied = world.bare(&["status", &host, "-i", &stranger, "--known-hosts", &known])?;
+    ensure!(denied.status.code() == Some(22), "a stranger's key: {denied:?}");
+    // Somebody else at the same address.
+    let other = fs::read_to_string(format!("{stranger}.pub"))?;
+    let address = world.pi()?.address();
+    let forged = world.file("known_hosts", &format!("{address} {other}"))?;
+    let identity = world.pi()?.keys().identity().display().to_string();
+    let changed = world.bare(&["status", &host, "-i", &identity, "--known-hosts", &forged])?;
+    ensure!(changed.status.code() == Some(21), "another host key: {changed:?}");
+    ensure!(String::from_utf8_lossy(&changed.stderr).contains("ssh-keygen -R"), "{changed:?}");
+    Ok(())
+}
+
+fn no_agent(world: &mut World) -> Result<()> {
+    let host = world.host()?;
+    world.expect(&["status", &host, "--agent-command", "no-such-program"], 23, &[])?;
+    world.expect(&["status", &host, "--agent-command", "echo Welcome to this machine,"], 23, &[])?;
+    world.expect(&["status", &host, "--agent-command", "true"], 23, &[])?;
+    world.pi()?.sh("systemctl stop cygnetd")?;
+    let said = world.expect(&["status", &host], 23, &["systemctl status cygnetd"]);
+    world.pi()?.sh("systemctl start cygnetd")?;
+    said.map(drop)
+}
+
+fn other_protocol(world: &mut World) -> Result<()> {
+    let host = world.host()?;
+    for (name, oldest, protocol, code) in [("newer", 99, 99, 24), ("older", 0, 0, 25)] {
+        let mock = format!("/run/mock-{name}-agent");
+        let hello =
+            format!(r#"{{"type":"hello","protocol":{protocol},"oldest":{oldest},"program":"mock-{name}-agent"}}"#);
+        world.pi()?.sh(&format!(
+            "printf '%s\\n' '#!/bin/sh' \"echo '{hello}'\" 'cat >/dev/null' > {mock} && chmod +x {mock}"
+        ))?;
+        world.expect(&["status", &host, "--agent-command", &mock], code, &[&format!("mock-{name}-agent")])?;
+    }
+    Ok(())
+}
+
+fn garbage(world: &mut World) -> Result<()> {
+    let pi = world.pi()?;
+    // Into both channels and past them; the agent answers with an error, or hangs up, and lives.
+    for line in [
+        "head -c 100000 /dev/urandom | timeout 20 cygnetd bridge control",
+        "head -c 100000 /dev/urandom | timeout 20 cygnetd bridge data",
+        "yes x | tr -d '\\n' | head -c 9000000 | timeout 60 cygnetd bridge control",
+        "echo '{\"type\":\"hello\",\"protocol\":1,\"oldest\":1,\"program\":\"x\"}{' | timeout 20 cygnetd bridge control",
+        "(echo '{\"type\":\"hello\",\"protocol\":1,\"oldest\":1,\"program\":\"x\"}'; echo '{\"type\":\"levitate\"}') | timeout 20 cygnetd bridge control | grep levitate",
+        "cygnetd bridge sideways; test $? = 2",
+    ] {
+        let output = pi.ssh(&["sh", "-c", line])?;
+        ensure!(output.status.code() != Some(124), "the agent did not hang up after: {line}");
+        if line.contains("levitate") || line.contains("sideways") {
+            ensure!(output.status.success(), "unexpected answer to: {line}: {output:?}");
+        }
+    }
+    pi.sh("systemctl is-active cygnetd && test \"$(systemctl show -p NRestarts --value cygnetd)\" = 0")?;
+    world.expect_state("waiting").map(drop)
+}
+
+fn nothing_written(world: &mut World) -> Result<()> {
+    world.expect_state("waiting")?;
+    world.expect_blank(SSD)?;
+    world.expect_blank(SMALL)
+}
