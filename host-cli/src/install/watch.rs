@@ -135,7 +135,9 @@ impl<'a> Watch<'a> {
                 Next::Go => match self.step(&mut control, &follower) {
                     Ok(to) => next = to,
                     Err(error) if self.may_be_back(&error) => {
-                        if self.reboot && self.installed.is_some() {
+                        // Nothing but the reboot is missing; whether it has come to that shows afterwards.
+                        let last = self.timeline.phase() >= Some(Phase::Handover);
+                        if self.reboot && (last || self.installed.is_some()) {
                             return Ok(Ended::Rebooting);
                         }
                         (session, control, follower) = self.reconnect(error)?;

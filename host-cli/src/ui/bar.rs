@@ -36,11 +36,12 @@ impl<'a> Bar<'a> {
     pub fn new(ui: &'a Ui, title: &str, unit: Unit, total: u64) -> Self {
         let drawn = (ui.terminal && !ui.quiet).then(|| {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+            // The bar takes what is left of 80 columns.
             let template = match unit {
                 Unit::Bytes => {
-                    "  {msg} {bar:24} {percent:>3} % {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left"
+                    "  {msg} {wide_bar} {percent:>3} % {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}"
                 }
-                Unit::Paths => "  {msg} {bar:24} {percent:>3} % {human_pos} of {human_len}, {eta} left",
+                Unit::Paths => "  {msg} {wide_bar} {percent:>3} % {human_pos}/{human_len} {eta}",
             };
             let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
             bar.set_style(style.progress_chars("=> "));
