@@ -10,6 +10,9 @@ use sha2::{Digest, Sha256};
 /// How many entries of one kind are kept; older ones belong to kernels and packages that are gone from the mirror.
 const KEPT: usize = 4;
 
+/// How directories of builds under way are named.
+const UNFINISHED: &str = ".new-";
+
 /// Where the cache is: `$XDG_CACHE_HOME/cygnet`, else `~/.cache/cygnet`.
 ///
 /// # Errors
@@ -51,8 +54,9 @@ pub fn entry(
     }
     eprintln!("virtual Pi: {kind} {key}: {why_slow}");
     let started = Instant::now();
+    remove_unfinished(&shelf);
     let fresh = tempfile::Builder::new()
-        .prefix(".new-")
+        .prefix(UNFINISHED)
         .tempdir_in(&shelf)
         .with_context(|| format!("creating a directory in {}", shelf.display()))?;
     build(fresh.path()).with_context(|| format!("making {kind} {key}"))?;
@@ -71,6 +75,30 @@ pub fn key(parts: &[&[u8]]) -> String {
         hash.update(part);
     }
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A temporary directory on the same shelf as `entry`, big enough for a build and removed with what a killed one left.
+///
+/// # Errors
+/// If the cache can't be written.
+pub fn workshop(entry: &Path) -> Result<tempfile::TempDir> {
+    let shelf = entry.parent().unwrap_or(entry);
+    tempfile::Builder::new()
+        .prefix(UNFINISHED)
+        .tempdir_in(shelf)
+        .with_context(|| format!("creating a directory in {}", shelf.display()))
+}
+
+/// Removes what builds that were killed left behind; the caller holds the lock, so none is under way.
+fn remove_unfinished(shelf: &Path) {
+    let Ok(entries) = fs::read_dir(shelf) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// Removes the entries that weren't used for longest. What can't be removed stays.

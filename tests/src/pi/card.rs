@@ -45,10 +45,7 @@ pub fn base(cache_dir: &Path, kernel: &Kernel) -> Result<PathBuf> {
     let key = format!("{}-{}", packages::RELEASE, cache::key(&parts));
     let slow = "unpacking the card's system; this takes about a minute";
     let entry = cache::entry(cache_dir, "card", &key, slow, |out| {
-        let room = tempfile::Builder::new()
-            .prefix("cygnet-card-")
-            .tempdir()
-            .context("creating a directory for the card's system")?;
+        let room = cache::workshop(out)?;
         let root = room.path().join("root");
         fs::create_dir(&root).context("creating the card's root directory")?;
         rootfs::build(&root, &debs, kernel)?;

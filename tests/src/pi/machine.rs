@@ -112,13 +112,13 @@ impl<'a> Builder<'a> {
             fs::remove_dir_all(&dir).with_context(|| format!("removing {}", dir.display()))?;
         }
         fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
-        let sockets =
-            tempfile::Builder::new().prefix("cygnet-pi-").tempdir().context("creating a directory for sockets")?;
         let lan = match self.lan.take() {
             Some(lan) => lan,
             None => Arc::new(Lan::new()?),
         };
         let port = lan.port()?;
+        let sockets = lan.dir().join(&port.tap);
+        fs::create_dir(&sockets).with_context(|| format!("creating {}", sockets.display()))?;
         let keys = Keys::generate(&dir, &port.address.to_string())?;
 
         let card_image = dir.join("card.img");
@@ -175,7 +175,7 @@ pub struct Pi {
     keys: Keys,
     boots: u32,
     lan: Arc<Lan>,
-    sockets: tempfile::TempDir,
+    sockets: PathBuf,
     dir: PathBuf,
 }
 
@@ -299,7 +299,7 @@ impl Pi {
     /// If nobody can in time, the login is refused, or the Pi goes off; the error shows the console's end.
     pub fn wait_ssh(&mut self, patience: Duration) -> Result<()> {
         let deadline = Instant::now() + patience;
-        let socket = self.sockets.path().join(format!("ssh-{}", self.boots));
+        let socket = self.sockets.join(format!("ssh-{}", self.boots));
         let address = self.address();
         loop {
             if let Some(open) = Connection::open(&self.lan, &self.keys, &address, &socket)? {

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -34,6 +34,7 @@ for round in 1 2 3; do
   sleep 0.1
 done
 ip netns delete "$1"
+rm -rf "$2"
 "#;
 
 /// A local network with room for several Pis.
@@ -42,7 +43,7 @@ pub struct Lan {
     name: String,
     guardian: Child,
     dnsmasq: Child,
-    dir: tempfile::TempDir,
+    dir: PathBuf,
     ports: AtomicU32,
 }
 
@@ -68,29 +69,33 @@ impl Lan {
         let name = format!("{PREFIX}{}-{number}", std::process::id());
         run(tool("ip").args(["netns", "add", &name]))
             .context("making a network namespace; this needs root and, in a container, the right to make namespaces")?;
+        let dir = tempfile::Builder::new()
+            .prefix("cygnet-lan-")
+            .tempdir()
+            .inspect_err(|_| delete(&name))
+            .context("creating the network's directory")?
+            .keep();
         let mut guardian = tool("sh");
         guardian
             .args(["-c", GUARDIAN, "sh", &name])
+            .arg(&dir)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             // Its own group: Ctrl-C is for the harness, the guardian cleans up after it.
             .process_group(0);
         let guardian = guardian.spawn().inspect_err(|_| delete(&name)).context("starting the namespace's guardian")?;
-        let setup = || -> Result<(Child, tempfile::TempDir)> {
+        let setup = || -> Result<Child> {
             for arguments in ["link set lo up", "link add lan0 type bridge mcast_snooping 0", "link set lan0 up"] {
                 in_namespace(&name, arguments)?;
             }
             in_namespace(&name, &format!("address add {HOST_ADDRESS}/24 dev lan0"))?;
             // Announcements must find their way out of this side's programs too.
             in_namespace(&name, "route add 224.0.0.0/4 dev lan0")?;
-            let dir =
-                tempfile::Builder::new().prefix("cygnet-lan-").tempdir().context("creating the network's directory")?;
-            let dnsmasq = dhcp(&name, &dir)?;
-            Ok((dnsmasq, dir))
+            dhcp(&name, &dir)
         };
         match setup() {
-            Ok((dnsmasq, dir)) => Ok(Lan { name, guardian, dnsmasq, dir, ports: AtomicU32::new(0) }),
+            Ok(dnsmasq) => Ok(Lan { name, guardian, dnsmasq, dir, ports: AtomicU32::new(0) }),
             Err(error) => {
                 dismiss(guardian);
                 Err(error)
@@ -144,8 +149,13 @@ impl Lan {
         in_namespace(&self.name, &format!("link set {} {state}", port.tap))
     }
 
+    /// A directory with a short path, for sockets; it goes when the network goes.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     fn leases(&self) -> PathBuf {
-        self.dir.path().join("hosts")
+        self.dir.join("hosts")
     }
 }
 
@@ -164,12 +174,12 @@ fn in_namespace(name: &str, arguments: &str) -> Result<()> {
         .with_context(|| format!("setting up the network namespace {name}"))
 }
 
-fn dhcp(name: &str, dir: &tempfile::TempDir) -> Result<Child> {
-    let hosts = dir.path().join("hosts");
+fn dhcp(name: &str, dir: &Path) -> Result<Child> {
+    let hosts = dir.join("hosts");
     fs::create_dir(&hosts).with_context(|| format!("creating {}", hosts.display()))?;
-    let log = dir.path().join("dnsmasq.log");
+    let log = dir.join("dnsmasq.log");
     let log_file = fs::File::create(&log).with_context(|| format!("creating {}", log.display()))?;
-    let path = |name: &str| dir.path().join(name).display().to_string();
+    let path = |name: &str| dir.join(name).display().to_string();
     let mut command = tool("ip");
     command
         .args(["netns", "exec", name, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null"])

@@ -98,7 +98,7 @@ fn build(cache_dir: &Path, version: &str, source: &Source, out: &Path) -> Result
         &[&format!("linux-headers-{version}"), &format!("linux-headers-{common}")],
     )?;
 
-    let room = tempfile::Builder::new().prefix("cygnet-zfs-").tempdir().context("creating the build directory")?;
+    let room = cache::workshop(out)?;
     let root = room.path();
     unpack_all(&tools, root)?;
     unpack_all(&headers, root)?;
@@ -115,8 +115,19 @@ fn build(cache_dir: &Path, version: &str, source: &Source, out: &Path) -> Result
     // The mounts are private to the build and end with it.
     let enter = r#"mount --bind /dev "$1/dev" && mount -t proc proc "$1/proc" && exec chroot "$1" /bin/sh -c "$2""#;
     run_logged(
-        tool("unshare")
-            .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"])
+        tool("setpriv")
+            // This thread waits for the build, so the signal can't come before the harness's own end.
+            .args([
+                "--pdeathsig",
+                "KILL",
+                "unshare",
+                "--mount",
+                "--propagation",
+                "private",
+                "--pid",
+                "--fork",
+                "--kill-child",
+            ])
             .args(["nice", "sh", "-c", enter, "sh"])
             .args([root.as_os_str(), OsStr::new(BUILD)])
             .env("VERSION", version)
