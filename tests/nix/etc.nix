@@ -43,7 +43,7 @@ let
       session required pam_permit.so
     '';
 
-    "passwd" = ''
+    ".copies/passwd" = ''
       root:x:0:0:System administrator:/root:/bin/bash
       messagebus:x:100:100::/nonexistent:/usr/sbin/nologin
       sshd:x:101:65534::/run/sshd:/usr/sbin/nologin
@@ -51,7 +51,7 @@ let
       systemd-timesync:x:103:103::/:/usr/sbin/nologin
       nobody:x:65534:65534::/nonexistent:/usr/sbin/nologin
     '';
-    "group" = ''
+    ".copies/group" = ''
       root:x:0:
       daemon:x:1:
       adm:x:4:
@@ -79,7 +79,7 @@ let
       nogroup:x:65534:
     '';
     # `*` rather than `!`: no password fits, and sshd does not take the account for a locked one.
-    "shadow" = ''
+    ".copies/shadow" = ''
       root:*:1::::::
       messagebus:!:1::::::
       sshd:!:1::::::
@@ -87,7 +87,7 @@ let
       systemd-timesync:!:1::::::
       nobody:!:1::::::
     '';
-    "authorized_keys.d/root" = "${settings.authorizedKey}\n";
+    ".copies/authorized_keys.d/root" = "${settings.authorizedKey}\n";
 
     "ssh/sshd_config" = ''
       HostKey /etc/ssh/ssh_host_ed25519_key
@@ -100,7 +100,7 @@ let
       PrintMotd no
       Subsystem sftp /usr/lib/openssh/sftp-server
     '';
-    "systemd/system/sshd.service" = ''
+    ".directories/systemd/system/sshd.service" = ''
       [Unit]
       Description=SSH Daemon
       After=network.target
@@ -190,23 +190,23 @@ build.run {
     rm -f $out/resolv.conf
     ln -s /proc/self/mounts $out/mtab
     cd $out
-    mkdir -p systemd/system systemd/system-generators
+    mkdir -p .directories/systemd/system .directories/systemd/system-generators
     for want in $wants; do
-      mkdir -p systemd/system/''${want%/*}
+      mkdir -p .directories/systemd/system/''${want%/*}
       unit=''${want##*/}
-      if [ -e systemd/system/$unit ]; then
-        ln -s ../$unit systemd/system/$want
+      if [ -e .directories/systemd/system/$unit ]; then
+        ln -s ../$unit .directories/systemd/system/$want
       else
-        ln -s /usr/lib/systemd/system/$unit systemd/system/$want
+        ln -s /usr/lib/systemd/system/$unit .directories/systemd/system/$want
       fi
     done
     for unit in $masked; do
-      ln -s /dev/null systemd/system/$unit
+      ln -s /dev/null .directories/systemd/system/$unit
     done
     for generator in $maskedGenerators; do
-      ln -s /dev/null systemd/system-generators/$generator
+      ln -s /dev/null .directories/systemd/system-generators/$generator
     done
-    ln -s /usr/lib/systemd/system/multi-user.target systemd/system/default.target
-    printf "$(echo $hostId | sed 's/\(..\)\(..\)\(..\)\(..\)/\\x\4\\x\3\\x\2\\x\1/')" > hostid
+    ln -s /usr/lib/systemd/system/multi-user.target .directories/systemd/system/default.target
+    printf "$(echo $hostId | sed 's/\(..\)\(..\)\(..\)\(..\)/\\x\4\\x\3\\x\2\\x\1/')" > .copies/hostid
   '';
 }

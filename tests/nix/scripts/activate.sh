@@ -1,6 +1,8 @@
 #!@shell@/bin/sh
 # Makes the running (or chrooted) root file system fit this system. May be run any number of times.
 systemConfig=@out@
+# Files that programs change or want as files of their own; the rest of /etc is links.
+copies=$systemConfig/etc/.copies
 export PATH=@shell@/bin
 umask 0022
 _status=0
@@ -51,35 +53,22 @@ fhs() {
   link /run/current-system/sw/lib /lib
 }
 
+# Every directory is a real one and only files are links: what programs add to /etc must never land in the store.
 etc() {
   ln -sfn "$systemConfig/etc" /etc/static
-  cd /etc/static/
-  for entry in *; do
-    case $entry in
-      # Programs write next to what is given here.
-      ssh | zfs)
-        link_directory "$entry"
-        ;;
-      # Copied by `users` and `identity`: programs change them, or want a file of their own.
-      passwd | group | shadow | hostid | authorized_keys.d) ;;
-      *) link "/etc/static/$entry" "/etc/$entry" ;;
+  # What an earlier generation gave and this one does not.
+  find -L /etc -path /etc/static -prune -o -type l -print | while read -r entry; do
+    case $(readlink "$entry") in
+      /etc/static/*) rm -f "$entry" ;;
     esac
   done
-  # What an earlier generation gave and this one does not.
-  for entry in /etc/*; do
-    case $(readlink "$entry") in
-      /etc/static/*) [ -e "$entry" ] || [ -L "/etc/static/${entry##*/}" ] || rm -f "$entry" ;;
-    esac
+  cp -rsf /etc/static/* /etc/
+  find /etc -type d -exec chmod u+w {} +
+  # Except where links have a meaning of their own: to systemd a link to a unit of another name is an alias.
+  for dir in systemd/system systemd/system-generators; do
+    link "/etc/static/.directories/$dir" "/etc/$dir"
   done
   touch /etc/NIXOS /etc/.updated /var/.updated
-}
-
-link_directory() {
-  [ -L "/etc/$1" ] && rm "/etc/$1"
-  mkdir -p "/etc/$1"
-  for file in "/etc/static/$1"/*; do
-    link "$file" "/etc/$1/${file##*/}"
-  done
 }
 
 # Replace a file in one step: a power cut leaves the old one or the new one.
@@ -90,15 +79,15 @@ install_file() {
 }
 
 users() {
-  install_file 0644 /etc/static/passwd /etc/passwd
-  install_file 0644 /etc/static/group /etc/group
+  install_file 0644 "$copies/passwd" /etc/passwd
+  install_file 0644 "$copies/group" /etc/group
   # Passwords set on the machine are kept.
   if [ ! -s /etc/shadow ]; then
-    install_file 0600 /etc/static/shadow /etc/shadow
+    install_file 0600 "$copies/shadow" /etc/shadow
   fi
   # sshd wants every directory above a key file to be writable by its owner only, which the store need not be.
   mkdir -p /etc/ssh/authorized_keys.d
-  for keys in /etc/static/authorized_keys.d/*; do
+  for keys in "$copies"/authorized_keys.d/*; do
     install_file 0444 "$keys" "/etc/ssh/authorized_keys.d/${keys##*/}"
   done
 }
@@ -109,7 +98,7 @@ identity() {
     chmod 0444 /etc/machine-id.tmp
     mv -f /etc/machine-id.tmp /etc/machine-id
   fi
-  install_file 0444 /etc/static/hostid /etc/hostid
+  install_file 0444 "$copies/hostid" /etc/hostid
 }
 
 current() {

@@ -14,5 +14,8 @@ echo "<<< NixOS Stage 2 >>>" > /dev/console
 @out@/activate > /dev/console 2>&1 || echo "stage 2: the activation failed, going on" > /dev/console
 ln -sfn @out@ /run/booted-system
 
+# Only Nix changes the store; it remounts it for itself.
+mount --bind /nix/store /nix/store && mount -o remount,ro,bind /nix/store
+
 unset PATH
 exec /run/current-system/sw/lib/systemd/systemd "$@"
