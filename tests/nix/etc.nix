@@ -127,6 +127,7 @@ let
 
       [DHCPv4]
       ClientIdentifier=mac
+      UseHostname=no
     '';
     "systemd/journald.conf.d/console.conf" = ''
       [Journal]
