@@ -5,7 +5,9 @@
 //! [`Outcome`]. All tasks share the namespaces, so `/run/current-system` made by the first is there for the next.
 
 use cygnet_protocol::frame::{self, FrameError};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind_recursive, mount_change};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, mount, mount_bind, mount_bind_recursive, mount_change, mount_remount,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -80,6 +82,10 @@ fn prepare(root: &Path) -> Result<(), (String, io::Error)> {
         // What is unmounted inside must not go away outside.
         mounted(name, mount_change(at(name), MountPropagationFlags::REC | MountPropagationFlags::PRIVATE))?;
     }
+    // As at every boot of a NixOS: a script that writes through a link into the store would spoil it unnoticed.
+    let store = at("nix/store");
+    mounted("nix/store", mount_bind(&store, &store))?;
+    mounted("nix/store", mount_remount(&store, MountFlags::BIND | MountFlags::RDONLY, c""))?;
     mounted("run", mount("tmpfs", at("run"), "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=0755")))?;
     rustix::process::chroot(root).map_err(|e| (format!("changing the root to {}", root.display()), e.into()))?;
     rustix::process::chdir("/").map_err(|e| ("entering the new root".to_owned(), e.into()))

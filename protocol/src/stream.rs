@@ -27,6 +27,8 @@ pub struct DataHello {
 /// What the unpacked stream consists of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
+// One exists at a time, and nearly all are the large one.
+#[expect(clippy::large_enum_variant)]
 pub enum Record {
     /// A store path; its NAR follows.
     Nar(PathInfo),

@@ -92,7 +92,7 @@ fn small_disk(world: &mut World) -> Result<()> {
         }
     })?;
     let host = world.host()?;
-    world.expect(&["plan", &host, "--disko", &large_boot], 14, &[&device])?;
+    world.expect(&["plan", &host, "--disko", &large_boot], 14, &["too small", "700 MiB"])?;
     let fits = world.layout(|layout| {
         retarget(layout, &device);
         for (key, value) in [("size", "64M"), ("end", "+64M")] {
@@ -107,7 +107,7 @@ fn small_disk(world: &mut World) -> Result<()> {
 fn running_disk(world: &mut World) -> Result<()> {
     let card = world.layout(|layout| retarget(layout, "/dev/disk/by-id/virtio-CYGCARD"))?;
     let tiny = world.closure(Variant::Tiny)?.toplevel.display().to_string();
-    install(world, &tiny, &card, SOME_DIGEST, 15, &["CYGCARD"])?;
+    install(world, &tiny, &card, SOME_DIGEST, 15, &["/dev/vda"])?;
     // By any other name, too.
     let card = world.layout(|layout| retarget(layout, "/dev/vda"))?;
     install(world, &tiny, &card, SOME_DIGEST, 15, &["/dev/vda"])
@@ -215,9 +215,8 @@ fn other_protocol(world: &mut World) -> Result<()> {
         let mock = format!("/run/mock-{name}-agent");
         let hello =
             format!(r#"{{"type":"hello","protocol":{protocol},"oldest":{oldest},"program":"mock-{name}-agent"}}"#);
-        world.pi()?.sh(&format!(
-            "printf '%s\\n' '#!/bin/sh' \"echo '{hello}'\" 'cat >/dev/null' > {mock} && chmod +x {mock}"
-        ))?;
+        let script = format!("cat > {mock} <<'END'\n#!/bin/sh\necho '{hello}'\ncat > /dev/null\nEND\nchmod +x {mock}");
+        world.pi()?.sh(&script)?;
         world.expect(&["status", &host, "--agent-command", &mock], code, &[&format!("mock-{name}-agent")])?;
     }
     Ok(())
