@@ -216,7 +216,7 @@ pub enum EventKind {
         done: u64,
         /// In all, where it is known.
         total: u64,
-        /// `bytes` or `paths`.
+        /// `bytes`, `paths` or `steps`.
         unit: String,
     },
     /// Something that does not stop the installation but that a person should know.

@@ -120,6 +120,9 @@ impl Installation<'_> {
         let store = self.agent.places.target.join("nix/store");
         std::fs::create_dir_all(&store).map_err(|e| self.io_fault(&format!("creating {}", store.display()), &e))?;
         let toplevel = self.toplevel()?;
+        if self.agent.is_valid(&toplevel) {
+            return Ok(Outcome::Skipped("the closure is there already, from the interrupted installation".into()));
+        }
         self.agent.set_state(State::Receiving);
         self.agent.wait_for_closure(&toplevel)?;
         self.agent.set_state(State::Installing { phase: Phase::Receive });

@@ -14,6 +14,14 @@ use std::path::Path;
 pub fn register(installation: &Installation<'_>) -> Result<Outcome, Fault> {
     let agent = installation.agent;
     let target = &agent.places.target;
+    // The journal has every path, so a database that an abort or a power cut left half-made is made anew.
+    let database = target.join("nix/var/nix/db");
+    match fs::remove_dir_all(&database) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(installation.io_fault(&format!("removing {}", database.display()), &error));
+        }
+        _ => {}
+    }
     let (mut reader, mut writer) = io::pipe().map_err(|e| installation.io_fault("making a pipe", &e))?;
     let mut nix = command("nix-store");
     nix.args(["--load-db", "--store"]).arg(format!("local?root={}", target.display()));

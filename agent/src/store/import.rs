@@ -14,12 +14,13 @@ use std::path::{Path, PathBuf};
 /// Unpacks the NAR that `reader` gives (exactly `info.nar_size` bytes of it) into `store` and returns the path.
 ///
 /// A failure leaves nothing behind. The data is not yet synced to the disk; that is the caller's, once for many.
-pub fn import(info: &PathInfo, reader: &mut dyn Read, store: &Path) -> Result<PathBuf, Fault> {
+/// `watch` hears how many bytes have come; when it says no, the import stops with its fault.
+pub fn import(info: &PathInfo, reader: &mut dyn Read, store: &Path, watch: Watch<'_>) -> Result<PathBuf, Fault> {
     let name = info.path.to_basename();
     let destination = store.join(&name);
     let sibling = store.join(format!(".cygnet-{name}"));
     remove(&sibling).map_err(|e| disk_fault(&name, &e))?;
-    let result = unpack(info, reader, &sibling).and_then(|()| {
+    let result = unpack(info, reader, &sibling, watch).and_then(|()| {
         // Left by a run that the power cut before its journal knew of it.
         remove(&destination).and_then(|()| fs::rename(&sibling, &destination)).map_err(|e| disk_fault(&name, &e))
     });
@@ -29,10 +30,24 @@ pub fn import(info: &PathInfo, reader: &mut dyn Read, store: &Path) -> Result<Pa
     result.map(|()| destination)
 }
 
-fn unpack(info: &PathInfo, reader: &mut dyn Read, sibling: &Path) -> Result<(), Fault> {
+/// Told the bytes of the present archive so far.
+pub type Watch<'a> = &'a mut dyn FnMut(u64) -> Result<(), Fault>;
+
+fn unpack(info: &PathInfo, reader: &mut dyn Read, sibling: &Path, watch: Watch<'_>) -> Result<(), Fault> {
     let name = info.path.to_basename();
-    let mut hashing = Hashing { inner: reader.take(info.nar_size), hash: Sha256::new(), failed: None, ended: false };
+    let mut hashing = Hashing {
+        inner: reader.take(info.nar_size),
+        size: info.nar_size,
+        hash: Sha256::new(),
+        failed: None,
+        ended: false,
+        watch,
+        stopped: None,
+    };
     let restored = restore_reader(&mut BufReader::with_capacity(64 * 1024, &mut hashing), sibling, CaseHack::Disabled);
+    if let Some(fault) = hashing.stopped.take() {
+        return Err(fault);
+    }
     if let Some(error) = hashing.failed.take() {
         return Err(cut_off(&error));
     }
@@ -106,15 +121,22 @@ fn open_up(path: &Path) -> io::Result<()> {
 
 /// Hashes what passes, and remembers a failure or an early end of the source, which the unpacker would take for a
 /// failure of the disk or a malformed archive.
-struct Hashing<R> {
+struct Hashing<'a, R> {
     inner: R,
+    size: u64,
     hash: Sha256,
     failed: Option<io::Error>,
     ended: bool,
+    watch: Watch<'a>,
+    stopped: Option<Fault>,
 }
 
-impl<R: Read> Read for Hashing<io::Take<R>> {
+impl<R: Read> Read for Hashing<'_, io::Take<R>> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Err(fault) = (self.watch)(self.size - self.inner.limit()) {
+            self.stopped = Some(fault);
+            return Err(io::Error::other("stopped"));
+        }
         match self.inner.read(buffer) {
             Ok(count) => {
                 self.ended |= count == 0 && !buffer.is_empty() && self.inner.limit() > 0;
@@ -223,7 +245,7 @@ mod tests {
         fs::create_dir(store.join(info.path.to_basename())).unwrap();
         let mut stream = [nar.clone(), b"next".to_vec()].concat();
         let mut reader = &stream[..];
-        let path = import(&info, &mut reader, &store).unwrap();
+        let path = import(&info, &mut reader, &store, &mut |_| Ok(())).unwrap();
         assert_eq!(reader, b"next", "exactly the NAR is consumed");
         let mut again = Vec::new();
         encode_path(&mut again, &path, CaseHack::Disabled).unwrap();
@@ -244,17 +266,30 @@ mod tests {
         for position in 0..nar.len() {
             let mut damaged = nar.clone();
             damaged[position] ^= 0x10;
-            assert!(import(&info, &mut &damaged[..], &store).is_err(), "byte {position}");
+            assert!(import(&info, &mut &damaged[..], &store, &mut |_| Ok(())).is_err(), "byte {position}");
             assert_eq!(left_over(&directory), 0, "byte {position}");
         }
         for length in 0..nar.len() {
-            let fault = import(&info, &mut &nar[..length], &store).unwrap_err();
+            let fault = import(&info, &mut &nar[..length], &store, &mut |_| Ok(())).unwrap_err();
             assert_eq!(fault.code, FaultCode::ConnectionLost, "length {length}: {fault}");
         }
         let mut lying = info.clone();
         lying.nar_size += 8;
         let longer = [nar.clone(), vec![0; 8]].concat();
-        assert!(import(&lying, &mut &longer[..], &store).is_err());
+        assert!(import(&lying, &mut &longer[..], &store, &mut |_| Ok(())).is_err());
         assert_eq!(left_over(&directory), 0);
+    }
+
+    #[test]
+    fn who_watches_may_stop_it() {
+        let (directory, nar, info) = sample();
+        let stop = || Fault::new(FaultCode::Aborted, "w", "c", "r");
+        let mut seen = 0;
+        let fault = import(&info, &mut &nar[..], &directory.path().join("store"), &mut |bytes| {
+            seen = bytes;
+            if bytes > 0 { Err(stop()) } else { Ok(()) }
+        });
+        assert_eq!(fault.unwrap_err(), stop());
+        assert!(seen > 0 && left_over(&directory) == 0);
     }
 }

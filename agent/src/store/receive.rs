@@ -18,6 +18,9 @@ const SYNC_BYTES: u64 = 64 * 1024 * 1024;
 /// … and so often, whatever came.
 const SYNC_TIME: Duration = Duration::from_secs(10);
 
+/// How often a client is told of progress.
+const EVERY: Duration = Duration::from_millis(200);
+
 /// Serves one data channel; the reply goes back on it.
 pub fn serve(agent: &Agent, reader: impl Read, root: &Path) -> DataReply {
     let mut reader = BufReader::with_capacity(256 * 1024, reader);
@@ -97,15 +100,17 @@ impl Receiver<'_> {
                 "Check the host's store with `nix-store --verify`; then run the same command again.",
             ));
         }
-        import(&info, stream, &self.root.join("nix/store"))?;
+        let (agent, pending, told) = (self.agent, self.pending_bytes, &mut self.told);
+        import(&info, stream, &self.root.join("nix/store"), &mut |bytes| {
+            tell(agent, told, pending + bytes, EVERY);
+            if agent.cancel.asked() { Err(crate::run::aborted()) } else { Ok(()) }
+        })?;
         self.paths += 1;
         self.bytes += info.nar_size;
         self.pending_bytes += info.nar_size;
         self.pending.push(info);
         if self.pending_bytes >= SYNC_BYTES || self.synced.elapsed() >= SYNC_TIME {
             self.sync()?;
-        } else {
-            self.tell(Duration::from_millis(200));
         }
         Ok(())
     }
@@ -126,16 +131,17 @@ impl Receiver<'_> {
             self.agent.note_valid(pending)?;
         }
         self.synced = Instant::now();
-        self.tell(Duration::ZERO);
+        tell(self.agent, &mut self.told, 0, Duration::ZERO);
         Ok(())
     }
+}
 
-    fn tell(&mut self, at_most_every: Duration) {
-        if self.told.elapsed() >= at_most_every {
-            self.told = Instant::now();
-            let (done, total) = self.agent.receive_progress(self.pending_bytes);
-            self.agent.log.emit(Some(Phase::Receive), EventKind::Progress { done, total, unit: "bytes".into() });
-        }
+/// Tells how far it is, so often at most.
+fn tell(agent: &Agent, told: &mut Instant, pending: u64, at_most_every: Duration) {
+    if told.elapsed() >= at_most_every {
+        *told = Instant::now();
+        let (done, total) = agent.receive_progress(pending);
+        agent.log.emit(Some(Phase::Receive), EventKind::Progress { done, total, unit: "bytes".into() });
     }
 }
 

@@ -79,7 +79,12 @@ impl<'a> Timeline<'a> {
                 self.output.push_back(line.clone());
             }
             EventKind::Progress { done, total, unit } if !self.sending => {
-                let unit = if unit == "bytes" { Unit::Bytes } else { Unit::Paths };
+                let unit = match unit.as_str() {
+                    "bytes" => Unit::Bytes,
+                    "paths" => Unit::Paths,
+                    // Steps: the sentence of the present one says more than their number.
+                    _ => return,
+                };
                 let ui = self.ui;
                 self.progress.get_or_insert_with(|| Bar::new(ui, title, unit, *total)).set(*done, *total);
             }

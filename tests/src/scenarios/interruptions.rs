@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 pub const SCENARIOS: &[Entry] = &[
     ("cut-abort", "an abort in the middle of the push", abort),
     ("cut-cli", "the host's program killed in the middle of the push", killed_cli),
+    ("cut-push", "`push` sends the rest, the agent sees it through by itself, `logs` tells it", push_the_rest),
     ("cut-agent", "the agent killed in the middle; the same command sees it through", killed_agent),
     ("cut-power", "the power cut in the middle; after the next boot it goes on", power_cut),
     ("cut-finish", "the same command finishes it, and the store is whole", finish),
@@ -25,7 +26,9 @@ fn begin(world: &mut World, digest: &str) -> Result<Child> {
     let huge = world.closure(Variant::TinyHuge)?;
     let (toplevel, disko) = (huge.toplevel.display().to_string(), huge.disko.display().to_string());
     let host = world.host()?;
-    let before = world.status()?["job"]["bytes-done"].as_u64().unwrap_or(0);
+    let status = world.status()?;
+    let goes_on = status["job"]["digest"] == digest;
+    let before = if goes_on { status["job"]["bytes-done"].as_u64().unwrap_or(0) } else { 0 };
     let mut command = world.command(&[
         "install",
         &host,
@@ -38,7 +41,7 @@ fn begin(world: &mut World, digest: &str) -> Result<Child> {
         "--no-reboot",
         "--json",
     ])?;
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().context("starting cygnet")?;
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("starting cygnet")?;
     let output = child.stdout.take().context("taking cygnet's output")?;
     let (tell, arrived) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
@@ -52,10 +55,10 @@ fn begin(world: &mut World, digest: &str) -> Result<Child> {
     });
     match arrived.recv_timeout(PATIENCE) {
         Ok(()) => Ok(child),
-        Err(_) => {
+        Err(why) => {
             let _ = child.kill();
-            let _ = child.wait();
-            bail!("the push did not get far enough within {PATIENCE:?}")
+            let output = child.wait_with_output().context("waiting for cygnet")?;
+            bail!("the push did not get far enough ({why}):\n{}", String::from_utf8_lossy(&output.stderr))
         }
     }
 }
@@ -101,8 +104,27 @@ fn killed_cli(world: &mut World) -> Result<()> {
     Ok(())
 }
 
+fn push_the_rest(world: &mut World) -> Result<()> {
+    let huge = world.closure(Variant::TinyHuge)?.toplevel.display().to_string();
+    let host = world.host()?;
+    let out = world.expect(&["push", &host, "--closure", &huge, "--json"], 0, &[])?;
+    let pushed: serde_json::Value = serde_json::from_str(&out).context("parsing what push printed")?;
+    ensure!(pushed["sent"]["paths-sent"].as_u64().unwrap_or(0) > 0, "nothing was sent: {pushed}");
+    let deadline = Instant::now() + PATIENCE;
+    while world.status()?["state"]["state"] != "installed" {
+        ensure!(Instant::now() < deadline, "the agent did not see it through");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    let log = world.expect(&["logs", &host, "--json"], 0, &[])?;
+    for line in log.lines() {
+        serde_json::from_str::<serde_json::Value>(line).with_context(|| format!("parsing {line}"))?;
+    }
+    ensure!(log.contains("\"phase\":\"export\"") && log.contains("phase-finished"), "the log lacks the end:\n{log}");
+    is_free(world)
+}
+
 fn killed_agent(world: &mut World) -> Result<()> {
-    let digest = job(world)?;
+    let digest = fresh_digest(world)?;
     let mut child = begin(world, &digest)?;
     world.pi()?.sh("systemctl kill --signal=KILL cygnetd")?;
     // cygnet comes back by itself, and the new agent goes on from its journal.
@@ -140,5 +162,10 @@ fn finish(world: &mut World) -> Result<()> {
     see_through(world, &digest)?;
     world.expect_state("installed")?;
     is_free(world)?;
-    verify_store(world)
+    verify_store(world)?;
+    let host = world.host()?;
+    world.expect(&["reboot", &host, "--yes"], 0, &[])?;
+    world.pi()?.wait_off(PATIENCE).context("waiting for the Pi to go down for its reboot")?;
+    world.forget_pi();
+    Ok(())
 }

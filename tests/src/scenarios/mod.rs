@@ -119,6 +119,13 @@ impl World {
         closure::build(&self.settings.cache, &closure::Settings::new(key, variant))
     }
 
+    /// A flake with the same system and layout, as `--flake` takes it.
+    pub fn flake(&mut self, variant: Variant) -> Result<String> {
+        let key = self.pi()?.keys().user_public()?;
+        let directory = closure::flake(&self.settings.cache, &closure::Settings::new(key, variant))?;
+        Ok(format!("path:{}#pi", directory.display()))
+    }
+
     /// Runs `cygnet` to its end.
     pub fn cygnet(&mut self, arguments: &[&str]) -> Result<Output> {
         self.pi()?;

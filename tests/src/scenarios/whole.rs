@@ -10,6 +10,7 @@ use std::time::Duration;
 
 pub const SCENARIOS: &[Entry] = &[
     ("whole-discover", "the Pi announces itself, with its state and its host key's fingerprint", discover),
+    ("whole-flake", "a flake gives the same plan as its layout, and its system is found", flake),
     ("whole-install", "from the card to the installed system, verified by cygnet itself", install),
     ("whole-installed", "what runs is what was sent, on the layout that was asked for", installed),
     ("whole-store", "the real Nix finds every byte of the installed store in order", store),
@@ -32,6 +33,20 @@ fn discover(world: &mut World) -> Result<()> {
     ensure!(text.contains(&key), "the host key's fingerprint {key} is not announced: {text}");
     ensure!(text.contains("waiting") || text.contains("installed"), "its state is not announced: {text}");
     Ok(())
+}
+
+fn flake(world: &mut World) -> Result<()> {
+    let host = world.host()?;
+    let flake = world.flake(Variant::Tiny)?;
+    let expected = world.digest(&crate::closure::layout().display().to_string())?;
+    let out = world.expect(&["plan", &host, "--flake", &flake, "--json"], 0, &[])?;
+    let plan: Value = serde_json::from_str(&out).context("parsing the plan")?;
+    ensure!(plan["digest"] == expected.as_str(), "another plan: {plan}");
+    // Built, found to be for the Pi, and refused only because nobody said yes.
+    world.expect(&["install", &host, "--flake", &flake], 29, &["--yes"])?;
+    let nobody = flake.replace("#pi", "#nobody");
+    world.expect(&["plan", &host, "--flake", &nobody], 39, &["nobody", "pi"])?;
+    world.expect(&["plan", &host, "--flake", "path:/nowhere#pi"], 39, &["/nowhere"]).map(drop)
 }
 
 fn install(world: &mut World) -> Result<()> {
