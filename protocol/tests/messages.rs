@@ -40,7 +40,8 @@ fn closure() -> ClosureSummary {
 fn info() -> PathInfo {
     PathInfo {
         path: parse_store_path(SYSTEM).unwrap(),
-        nar_hash: cygnet_protocol::store::NixHash::parse("sha256-ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=").unwrap(),
+        nar_hash: cygnet_protocol::store::NixHash::parse("sha256-ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=")
+            .unwrap(),
         nar_size: 120,
         references: vec![parse_store_path(HELLO).unwrap()],
         deriver: Some(parse_store_path("/nix/store/2c5b8vw40dy178xlpddw65q9gf1h2186-nixos-system-pi.drv").unwrap()),
@@ -111,7 +112,10 @@ fn requests() {
         assert_eq!(&Request::parse(&line).unwrap(), request);
     }
     // What older clients leave out has a default.
-    let old = format!(r#"{{"type":"install","disko":{{}},"digest":"x","closure":{}}}"#, serde_json::to_string(&closure()).unwrap());
+    let old = format!(
+        r#"{{"type":"install","disko":{{}},"digest":"x","closure":{}}}"#,
+        serde_json::to_string(&closure()).unwrap()
+    );
     assert!(Request::parse(old.as_bytes()).is_ok());
 }
 

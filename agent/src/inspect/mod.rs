@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// Compiles a layout against the disks as they are now.
 pub fn compile(layout: &serde_json::Value, closure_nar_size: Option<u64>) -> Result<Plan, Fault> {
-    let devices = disko::parse(&layout.to_string()).map_err(|error| {
+    let devices = disko::parse(layout.to_string()).map_err(|error| {
         Fault::new(
             FaultCode::BadLayout,
             format!("The layout cannot be used: {}: {}", error.path, error.what),

@@ -96,7 +96,7 @@ fn a_system_that_does_not_fit_is_refused_with_both_numbers() {
     let small = DiskFacts { size_bytes: 16 << 30, ..ssd() };
     let with = |size| Options { closure_nar_size: Some(size), ..Options::default() };
     // 16 GiB less 1 + 1 + 8 GiB and alignment leaves almost 6 for the pool.
-    let refusal = refusal(&layout(), &[small.clone()], &with(6 << 30));
+    let refusal = refusal(&layout(), std::slice::from_ref(&small), &with(6 << 30));
     assert_eq!(
         refusal.what(),
         "the system does not fit: it needs 6.7 GiB, and the pool rpool, which holds /nix/store, has 6 GiB"

@@ -46,10 +46,10 @@ fn carry_out(steps: &[Step], device: &str, image: &str) -> Vec<(Partition, u64, 
                 sgdisk(&arguments);
             }
         }
-        if let Step::CreatePartition { device: on, number, first_lba, last_lba, .. } = step {
-            if on == device {
-                made.push((read_back(image, *number), *first_lba, *last_lba));
-            }
+        if let Step::CreatePartition { device: on, number, first_lba, last_lba, .. } = step
+            && on == device
+        {
+            made.push((read_back(image, *number), *first_lba, *last_lba));
         }
     }
     made
