@@ -119,11 +119,20 @@ impl Agent {
             }
             Request::Follow { .. } => Ok(Reply::Accepted { resumed: false }),
             Request::Abort => {
+                // With the lock, whoever waits for the closure has either seen this or is waiting to be woken.
+                let desk = lock(&self.desk);
                 self.cancel.ask();
                 self.arrived.notify_all();
+                drop(desk);
                 Ok(Reply::Accepted { resumed: false })
             }
             Request::Reboot => {
+                {
+                    // An installation may have begun since the first look; none can begin after this one.
+                    let mut desk = lock(&self.desk);
+                    permit(&desk.state, &request)?;
+                    desk.state = State::Rebooting;
+                }
                 self.set_state(State::Rebooting);
                 install::handover::reboot_soon();
                 Ok(Reply::Accepted { resumed: false })
@@ -280,7 +289,8 @@ impl Agent {
     /// Notes in the journal that a phase is done.
     pub fn note_done(&self, phase: Phase) -> Result<(), Fault> {
         let mut desk = lock(&self.desk);
-        desk.done = Some(phase);
+        // A resumed run skips phases that are long done; they take nothing back.
+        desk.done = desk.done.max(Some(phase));
         desk.append(Record::Done { phase })
     }
 
@@ -300,6 +310,10 @@ impl Agent {
     /// Notes paths that are whole and on the disk.
     pub fn note_valid(&self, infos: Vec<PathInfo>) -> Result<(), Fault> {
         let mut desk = lock(&self.desk);
+        if desk.state != State::Receiving {
+            // The installation ended under a channel that would not; its target may be unmounted.
+            return Err(not_now("the installation has ended.", "Go on with it: `cygnet install HOST …`."));
+        }
         let records: Vec<Record> = infos.iter().cloned().map(Record::Path).collect();
         match &mut desk.journal {
             Some(journal) => journal.append(&records).map_err(journal_fault)?,
@@ -343,16 +357,24 @@ impl Agent {
     /// Waits until `toplevel` is in the target store and no channel is open, or an abort is asked for.
     ///
     /// A path is only accepted after all it refers to, so with the toplevel the closure is complete.
+    /// Whatever the outcome, no channel is let in any more.
     pub fn wait_for_closure(&self, toplevel: &StorePath) -> Result<(), Fault> {
         let mut desk = lock(&self.desk);
         loop {
             if self.cancel.asked() {
                 // A channel notices at its next path; one that hangs must not keep the abort from happening.
                 let patience = std::time::Duration::from_secs(20);
-                drop(self.arrived.wait_timeout_while(desk, patience, |desk| desk.channels > 0));
+                let (mut desk, _) = self
+                    .arrived
+                    .wait_timeout_while(desk, patience, |desk| desk.channels > 0)
+                    .unwrap_or_else(std::sync::PoisonError::into_inner);
+                // Before the clean-up takes the wish to stop back, or a new channel would be let in beside it.
+                desk.state = State::Installing { phase: Phase::Receive };
                 return Err(crate::run::aborted());
             }
             if desk.channels == 0 && desk.valid.contains(toplevel) {
+                // In one go with the look, so that no channel opens in between.
+                desk.state = State::Installing { phase: Phase::Receive };
                 return Ok(());
             }
             desk = self.arrived.wait(desk).unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -362,7 +384,9 @@ impl Agent {
     /// The installation that a crash or a power cut left unfinished, for the clean-up at the start.
     pub fn unfinished(&self) -> Option<Job> {
         let desk = lock(&self.desk);
-        matches!(desk.state, State::Interrupted { .. } | State::Failed { .. }).then(|| desk.job.clone()).flatten()
+        matches!(desk.state, State::Interrupted { .. } | State::Failed { .. })
+            .then(|| desk.job.clone().filter(|job| job.plan.is_intact()))
+            .flatten()
     }
 }
 
@@ -438,15 +462,4 @@ fn wrong_digest(given: &str, now: &Plan, shown: Option<&Plan>) -> Fault {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_digest_may_be_shortened_but_not_too_much() {
-        let whole = "0123456789abcdef0123456789abcdef";
-        assert!(digest_matches(whole, "0123456789ab"));
-        assert!(digest_matches(whole, "0123456789ABCDEF"));
-        assert!(!digest_matches(whole, "0123456789a"));
-        assert!(!digest_matches(whole, "1123456789ab"));
-    }
-}
+mod tests;

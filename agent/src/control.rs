@@ -145,7 +145,7 @@ fn replay(agent: &Agent, line: &Line, from: u64) -> Result<u64, FrameError> {
 
 fn tell(agent: &Agent, line: &Line, mut next: u64) {
     while !line.closed.load(Ordering::Acquire) {
-        for event in agent.log.since(next, Duration::from_secs(30)) {
+        for event in agent.log.since_unless(&line.closed, next, Duration::from_secs(30)) {
             next = event.seq + 1;
             if line.say(&Reply::Event(event)).is_err() {
                 return;

@@ -2,6 +2,7 @@
 
 use crate::agent::{Agent, Places};
 use crate::{announce, control, identity::Identity, install};
+use rustix::fs::Mode;
 use sd_notify::NotifyState;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -15,6 +16,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// The most connections at once. Each costs two threads; nobody needs more, and only root can connect.
 const MAX_CONNECTIONS: usize = 64;
 
+/// That of nixos-install: files made in the target, also by tools, are readable by all.
+const TARGET_UMASK: Mode = Mode::from_bits_truncate(0o022);
+
 /// Runs until SIGTERM or SIGINT.
 pub fn run(socket: &Path, places: Places) -> ExitCode {
     tracing_subscriber::fmt()
@@ -24,6 +28,8 @@ pub fn run(socket: &Path, places: Places) -> ExitCode {
         .with_target(false)
         .with_level(true)
         .init();
+    // What is made on the target is for all its users: the systemd unit's, or a shell's, umask must not reach it.
+    rustix::process::umask(TARGET_UMASK);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -100,7 +106,10 @@ fn listen(socket: &Path) -> io::Result<UnixListener> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(socket)?;
+    let mask = rustix::process::umask(Mode::from_bits_truncate(0o177));
+    let listener = UnixListener::bind(socket);
+    rustix::process::umask(mask);
+    let listener = listener?;
     std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }

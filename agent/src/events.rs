@@ -2,6 +2,7 @@
 
 use cygnet_protocol::event::{Event, EventKind, Phase};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -72,10 +73,15 @@ impl EventLog {
 
     /// The kept events from number `from` on; waits for one, `patience` at most, if there is none yet.
     pub fn since(&self, from: u64, patience: Duration) -> Vec<Event> {
+        self.since_unless(&AtomicBool::new(false), from, patience)
+    }
+
+    /// The same, but waits no longer once `closed` is set and [`EventLog::wake`] was called after that.
+    pub fn since_unless(&self, closed: &AtomicBool, from: u64, patience: Duration) -> Vec<Event> {
         let inner = lock(&self.inner);
         let (inner, _) = self
             .grew
-            .wait_timeout_while(inner, patience, |inner| inner.next <= from)
+            .wait_timeout_while(inner, patience, |inner| inner.next <= from && !closed.load(Ordering::Acquire))
             .unwrap_or_else(PoisonError::into_inner);
         let skip = inner.kept.partition_point(|event| event.seq < from);
         inner.kept.iter().skip(skip).cloned().collect()
@@ -83,7 +89,10 @@ impl EventLog {
 
     /// Wakes all who wait, so that they look whether they still should.
     pub fn wake(&self) {
+        // With the lock, nobody is between having looked and beginning to wait, who would miss it.
+        let inner = lock(&self.inner);
         self.grew.notify_all();
+        drop(inner);
     }
 }
 
@@ -144,5 +153,19 @@ mod tests {
         });
         log.emit(None, EventKind::PhaseStarted);
         assert_eq!(waiter.join().unwrap(), 1);
+    }
+
+    #[test]
+    fn who_waits_for_a_closed_connection_is_woken_without_an_event() {
+        let log = EventLog::new();
+        let closed = AtomicBool::new(false);
+        let begin = Instant::now();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| log.since_unless(&closed, 1, Duration::from_secs(600)).len());
+            closed.store(true, Ordering::Release);
+            log.wake();
+            assert_eq!(waiter.join().unwrap(), 0);
+        });
+        assert!(begin.elapsed() < Duration::from_secs(300));
     }
 }

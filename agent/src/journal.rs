@@ -11,7 +11,7 @@ use cygnet_protocol::store::{PathInfo, StorePath};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// The longest record that is read back, bytes: a plan is the largest.
@@ -120,7 +120,11 @@ impl Journal {
             serde_json::to_writer(&mut text, record)?;
             text.push(b'\n');
         }
-        self.file.write_all(&text)?;
+        let before = self.file.metadata()?.len();
+        self.file.write_all(&text).inspect_err(|_| {
+            // On a full card half a line may be there; a later one must not be glued to it.
+            let _ = self.file.set_len(before).and_then(|()| (&self.file).seek(SeekFrom::Start(before)));
+        })?;
         self.file.sync_data()
     }
 
@@ -139,7 +143,8 @@ impl Journal {
                     past.done = past.done.min(Some(Phase::Mount));
                     past.failed = None;
                 }
-                (Record::Done { phase }, Some(past)) => past.done = Some(phase),
+                // A resumed run notes the phases it skips, too.
+                (Record::Done { phase }, Some(past)) => past.done = past.done.max(Some(phase)),
                 (Record::Failed { phase, fault }, Some(past)) => past.failed = Some((phase, fault)),
                 (Record::Path(info), Some(past)) => {
                     if past.valid.insert(info.path.clone()) {
@@ -184,4 +189,131 @@ fn each(path: &Path, mut visit: impl FnMut(Record) -> io::Result<()>) -> io::Res
 pub fn layout_hash(disko: &serde_json::Value) -> String {
     use sha2::{Digest as _, Sha256};
     Sha256::digest(disko.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use cygnet_protocol::fault::FaultCode;
+
+    /// An installation with a real plan.
+    pub(crate) fn job() -> Job {
+        let plan = serde_json::from_str(include_str!("../../protocol/tests/golden/plan.json")).unwrap();
+        let plan: Plan = plan;
+        assert!(plan.is_intact());
+        let closure = closure("nixos-system-pi-1");
+        Job { digest: plan.digest.to_string(), layout: "0".repeat(64), plan, closure, options: Default::default() }
+    }
+
+    fn closure(name: &str) -> ClosureSummary {
+        ClosureSummary {
+            toplevel: format!("/nix/store/1c5b8vw40dy178xlpddw65q9gf1h2186-{name}"),
+            system: "aarch64-linux".into(),
+            paths: 2,
+            nar_size: 240,
+        }
+    }
+
+    fn info(name: &str) -> PathInfo {
+        serde_json::from_value(serde_json::json!({
+            "path": format!("/nix/store/0c5b8vw40dy178xlpddw65q9gf1h2186-{name}"),
+            "nar-hash": "sha256-ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=",
+            "nar-size": 120,
+        }))
+        .unwrap()
+    }
+
+    fn done(phase: Phase) -> Record {
+        Record::Done { phase }
+    }
+
+    fn read(directory: &tempfile::TempDir) -> Past {
+        Journal::read(directory.path()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn what_was_noted_is_there_after_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = Journal::begin(directory.path(), &job()).unwrap();
+        journal.append(&[done(Phase::Format), Record::Path(info("a"))]).unwrap();
+        drop(journal);
+        let mut journal = Journal::reopen(directory.path()).unwrap();
+        // A path that came twice is there once.
+        journal.append(&[Record::Path(info("b")), Record::Path(info("a")), done(Phase::Mount)]).unwrap();
+        let past = read(&directory);
+        assert_eq!((past.job, past.done, past.failed), (job(), Some(Phase::Mount), None));
+        assert_eq!((past.valid.len(), past.bytes), (2, 240));
+        let mut names = Vec::new();
+        Journal::paths(directory.path(), |info| {
+            names.push(info.path.to_basename());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(names.iter().map(|name| name.rsplit('-').next().unwrap()).collect::<Vec<_>>(), ["a", "b", "a"]);
+
+        // The next installation knows nothing of it.
+        Journal::begin(directory.path(), &job()).unwrap();
+        let past = read(&directory);
+        assert_eq!((past.done, past.valid.len(), past.bytes), (None, 0, 0));
+    }
+
+    #[test]
+    fn a_line_that_the_power_cut_is_ignored_and_cut_off() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.jsonl");
+        Journal::begin(directory.path(), &job()).unwrap().append(&[done(Phase::Format)]).unwrap();
+        let whole = fs::read(&path).unwrap();
+        let last = whole[..whole.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+        for length in last..whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            assert_eq!(read(&directory).done, None, "{length}");
+            Journal::reopen(directory.path()).unwrap().append(&[done(Phase::Partition)]).unwrap();
+            assert_eq!(read(&directory).done, Some(Phase::Partition), "{length}");
+        }
+    }
+
+    #[test]
+    fn going_on_forgets_the_failure_and_mounts_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = Journal::begin(directory.path(), &job()).unwrap();
+        let fault = Fault::new(FaultCode::ActivationFailed, "w", "c", "r");
+        journal
+            .append(&[done(Phase::Register), Record::Failed { phase: Phase::Activate, fault: fault.clone() }])
+            .unwrap();
+        assert_eq!(read(&directory).failed, Some((Phase::Activate, fault)));
+
+        let other = closure("nixos-system-pi-2");
+        let options = InstallOptions { reboot: false, keep_host_key: false };
+        journal.append(&[Record::Continue { closure: other.clone(), options: options.clone() }]).unwrap();
+        let past = read(&directory);
+        assert_eq!((past.done, past.failed), (Some(Phase::Mount), None));
+        assert_eq!((past.job.closure, past.job.options), (other, options));
+
+        // The phases that the second run skips do not make the disk unformatted.
+        journal.append(&[done(Phase::Inspect), done(Phase::Plan)]).unwrap();
+        assert_eq!(read(&directory).done, Some(Phase::Mount));
+    }
+
+    #[test]
+    fn no_journal_is_no_error_but_a_broken_one_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.jsonl");
+        assert!(Journal::read(directory.path()).unwrap().is_none());
+        assert_eq!(Journal::reopen(directory.path()).map(drop).unwrap_err().kind(), io::ErrorKind::NotFound);
+        fs::write(&path, "").unwrap();
+        assert!(Journal::read(directory.path()).unwrap().is_none());
+        for garbage in ["\0\0\0\n", "{}\n", "{\"record\":\"done\",\"phase\":\"mount\"}\n", "{\"record\":\"begin\"}\n"] {
+            fs::write(&path, garbage).unwrap();
+            assert!(Journal::read(directory.path()).is_err(), "{garbage:?}");
+        }
+        fs::write(&path, vec![b'x'; MAX_RECORD + 1]).unwrap();
+        assert!(Journal::read(directory.path()).unwrap_err().to_string().contains("too long"));
+    }
+
+    #[test]
+    fn the_same_layout_has_the_same_hash() {
+        let hash = |text: &str| layout_hash(&serde_json::from_str(text).unwrap());
+        assert_eq!(hash(r#"{"a":1, "b":[2]}"#), hash(r#"{"b":[2],"a":1}"#));
+        assert_ne!(hash(r#"{"a":1}"#), hash(r#"{"a":2}"#));
+    }
 }

@@ -56,7 +56,12 @@ impl Cancel {
     }
 
     pub(crate) fn note(&self, pid: Option<Pid>) {
-        lock(&self.inner).running = pid;
+        let mut inner = lock(&self.inner);
+        inner.running = pid;
+        if let (true, Some(pid)) = (inner.asked, pid) {
+            // Asked for after the caller looked and before there was anything to stop.
+            let _ = kill_process_group(pid, Signal::TERM);
+        }
     }
 }
 

@@ -1,0 +1,74 @@
+//! What is remembered of an installation, and what may be gone on with.
+
+use super::*;
+
+#[test]
+fn a_digest_may_be_shortened_but_not_too_much() {
+    let whole = "0123456789abcdef0123456789abcdef";
+    assert!(digest_matches(whole, "0123456789ab"));
+    assert!(digest_matches(whole, "0123456789ABCDEF"));
+    assert!(!digest_matches(whole, "0123456789a"));
+    assert!(!digest_matches(whole, "1123456789ab"));
+}
+
+fn desk(done: Option<Phase>, failed: Option<Phase>) -> Desk {
+    let fault = || Fault::new(FaultCode::StepFailed, "w", "c", "r");
+    let mut desk = Desk {
+        state: State::Waiting,
+        job: None,
+        phase: Phase::Inspect,
+        done: None,
+        journal: None,
+        valid: HashSet::new(),
+        bytes: 0,
+        shown: VecDeque::new(),
+        channels: 0,
+    };
+    desk.remember(Past {
+        job: crate::journal::tests::job(),
+        done,
+        failed: failed.map(|phase| (phase, fault())),
+        valid: HashSet::new(),
+        bytes: 7,
+    });
+    desk
+}
+
+#[test]
+fn an_installation_is_gone_on_with_only_between_format_and_export() {
+    for done in [None].into_iter().chain(Phase::ALL.iter().copied().map(Some)) {
+        let finished = done >= Some(Phase::Export);
+        let desk = desk(done, None);
+        assert_eq!(matches!(desk.state, State::Waiting), finished, "{done:?}");
+        assert_eq!(matches!(desk.state, State::Interrupted { phase } if Some(phase) > done), !finished, "{done:?}");
+        assert_eq!(desk.resumable(), done >= Some(Phase::Format) && !finished, "{done:?}");
+        assert_eq!(desk.bytes, 7);
+    }
+    assert_eq!(desk(None, None).phase, Phase::Inspect);
+    assert_eq!(desk(Some(Phase::Handover), None).phase, Phase::Handover);
+}
+
+#[test]
+fn a_failure_is_remembered_with_its_phase() {
+    let formatting = desk(Some(Phase::Partition), Some(Phase::Format));
+    assert!(matches!(formatting.state, State::Failed { phase: Phase::Format, .. }));
+    assert!(!formatting.resumable(), "half a layout is none");
+    let activating = desk(Some(Phase::Register), Some(Phase::Activate));
+    assert!(matches!(activating.state, State::Failed { phase: Phase::Activate, .. }) && activating.resumable());
+    assert_eq!(activating.phase, Phase::Activate);
+    let rebooting = desk(Some(Phase::Export), Some(Phase::Handover));
+    assert!(matches!(rebooting.state, State::Waiting) && !rebooting.resumable());
+}
+
+#[test]
+fn nothing_is_gone_on_with_while_it_runs_or_with_a_damaged_plan() {
+    let mut desk = desk(Some(Phase::Mount), None);
+    assert!(desk.resumable());
+    desk.state = State::Receiving;
+    assert!(!desk.resumable());
+    desk.state = State::Interrupted { phase: Phase::Receive };
+    desk.job.as_mut().unwrap().plan.steps.pop();
+    assert!(!desk.resumable());
+    desk.job = None;
+    assert!(!desk.resumable());
+}

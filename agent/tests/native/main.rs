@@ -1,0 +1,10 @@
+//! The real `cygnetd`, spoken to through the real bridge: what it answers, refuses and survives.
+//!
+//! Every daemon runs in network and mount namespaces of its own, so that neither its announcement nor anything that it
+//! mounts leaves the test. [`rig`] starts it, [`talk`] is about requests, [`channel`] about store paths and going on,
+//! [`life`] about how it comes and goes. None of these tests touches a disk.
+
+mod channel;
+mod life;
+mod rig;
+mod talk;
