@@ -13,11 +13,17 @@ use cygnet_protocol::message::{ClosureSummary, InstallOptions, Reply, Request, S
 use cygnet_protocol::plan::Plan;
 use cygnet_protocol::store::{PathInfo, StorePath};
 use std::collections::{HashSet, VecDeque};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// How many shown plans are remembered, to tell a changed disk from a digest out of thin air.
 const SHOWN: usize = 16;
+
+/// How long a data channel may take to end after its bridge was told to.
+const HANG_UP: Duration = Duration::from_secs(20);
 
 /// Where things are; the tests put them elsewhere.
 #[derive(Debug, Clone)]
@@ -35,7 +41,7 @@ pub struct Agent {
     /// What happened.
     pub log: EventLog,
     /// Stops the running installation.
-    pub cancel: Cancel,
+    pub cancel: Arc<Cancel>,
     /// Where things are.
     pub places: Places,
     desk: Mutex<Desk>,
@@ -52,7 +58,8 @@ struct Desk {
     valid: HashSet<StorePath>,
     bytes: u64,
     shown: VecDeque<Plan>,
-    channels: usize,
+    /// The bridge of the one data channel that is open; shutting it down hangs up.
+    channel: Option<UnixStream>,
 }
 
 impl Agent {
@@ -67,7 +74,7 @@ impl Agent {
             valid: HashSet::new(),
             bytes: 0,
             shown: VecDeque::new(),
-            channels: 0,
+            channel: None,
         };
         let log = EventLog::new();
         match Journal::read(&places.state) {
@@ -83,7 +90,7 @@ impl Agent {
         Arc::new(Self {
             identity,
             log,
-            cancel: Cancel::default(),
+            cancel: Arc::default(),
             places,
             desk: Mutex::new(desk),
             arrived: Condvar::new(),
@@ -237,11 +244,23 @@ impl Agent {
         desk.state = State::Installing { phase: Phase::Inspect };
         self.log.emit(None, EventKind::StateChanged { to: desk.state.clone() });
         let agent = self.clone();
-        std::thread::Builder::new()
-            .name("install".into())
-            .spawn(move || install::run(&agent, &job, resumed))
-            .map(drop)
-            .map_err(|error| Fault::internal("The installation could not be started.", error))
+        let started =
+            std::thread::Builder::new().name("install".into()).spawn(move || install::run(&agent, &job, resumed));
+        started.map(drop).map_err(|error| {
+            let fault = Fault::internal("The installation could not be started.", error);
+            desk.state = State::Failed { phase: Phase::Inspect, fault: fault.clone() };
+            fault
+        })
+    }
+
+    /// The state's name, or `None` while somebody is busy with the state: the watchdog must not wait for a slow card.
+    pub fn state_name(&self) -> Option<&'static str> {
+        self.desk.try_lock().ok().map(|desk| desk.state.name())
+    }
+
+    /// The phase of the present installation.
+    pub fn phase(&self) -> Phase {
+        lock(&self.desk).phase
     }
 
     /// What `status` tells.
@@ -335,22 +354,45 @@ impl Agent {
     }
 
     /// Takes part in receiving; refused unless the installation waits for store paths.
-    pub fn open_channel(&self) -> Result<(), Fault> {
+    ///
+    /// There is one channel at a time. A later one hangs up on the earlier one, which may be a client's whose connection
+    /// was cut without sshd having noticed yet.
+    pub fn open_channel(&self, bridge: &UnixStream) -> Result<(), Fault> {
+        let own =
+            bridge.try_clone().map_err(|error| Fault::internal("The data channel could not be opened.", error))?;
         let mut desk = lock(&self.desk);
-        if desk.state == State::Receiving && !self.cancel.asked() {
-            desk.channels += 1;
-            Ok(())
-        } else {
-            Err(not_now(
+        if desk.channel.is_some() {
+            desk = self.hang_up(desk);
+        }
+        if desk.channel.is_some() {
+            return Err(not_now("another client sends store paths.", "Wait for it, or stop it where it runs."));
+        }
+        if desk.state != State::Receiving || self.cancel.asked() {
+            return Err(not_now(
                 "no installation waits for store paths.",
                 "Start one with `cygnet install HOST …`, which sends them by itself.",
-            ))
+            ));
         }
+        desk.channel = Some(own);
+        Ok(())
     }
 
-    /// The end of a data channel: whoever waits for the closure looks whether it is complete.
+    /// Ends the open channel's bridge, and so the channel; waits until it is gone, [`HANG_UP`] at most.
+    fn hang_up<'a>(&self, desk: MutexGuard<'a, Desk>) -> MutexGuard<'a, Desk> {
+        if let Some(bridge) = &desk.channel {
+            // Already gone is as good.
+            let _ = bridge.shutdown(Shutdown::Both);
+        }
+        let (desk, _) = self
+            .arrived
+            .wait_timeout_while(desk, HANG_UP, |desk| desk.channel.is_some())
+            .unwrap_or_else(PoisonError::into_inner);
+        desk
+    }
+
+    /// The end of the data channel: whoever waits for the closure looks whether it is complete.
     pub fn close_channel(&self) {
-        lock(&self.desk).channels -= 1;
+        lock(&self.desk).channel = None;
         self.arrived.notify_all();
     }
 
@@ -362,22 +404,17 @@ impl Agent {
         let mut desk = lock(&self.desk);
         loop {
             if self.cancel.asked() {
-                // A channel notices at its next path; one that hangs must not keep the abort from happening.
-                let patience = std::time::Duration::from_secs(20);
-                let (mut desk, _) = self
-                    .arrived
-                    .wait_timeout_while(desk, patience, |desk| desk.channels > 0)
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
+                desk = self.hang_up(desk);
                 // Before the clean-up takes the wish to stop back, or a new channel would be let in beside it.
                 desk.state = State::Installing { phase: Phase::Receive };
                 return Err(crate::run::aborted());
             }
-            if desk.channels == 0 && desk.valid.contains(toplevel) {
+            if desk.channel.is_none() && desk.valid.contains(toplevel) {
                 // In one go with the look, so that no channel opens in between.
                 desk.state = State::Installing { phase: Phase::Receive };
                 return Ok(());
             }
-            desk = self.arrived.wait(desk).unwrap_or_else(std::sync::PoisonError::into_inner);
+            desk = self.arrived.wait(desk).unwrap_or_else(PoisonError::into_inner);
         }
     }
 

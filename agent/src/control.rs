@@ -2,6 +2,7 @@
 
 use crate::agent::Agent;
 use crate::events::lock;
+use crate::rules::not_now;
 use crate::store::receive;
 use cygnet_protocol::fault::Fault;
 use cygnet_protocol::frame::{self, FrameError};
@@ -32,7 +33,7 @@ pub fn serve(agent: &Arc<Agent>, stream: UnixStream) {
         Mode::Control => converse(agent, input, output),
         Mode::Data => {
             let mut output = output;
-            let reply = match agent.open_channel() {
+            let reply = match agent.open_channel(&stream) {
                 Ok(()) => {
                     let reply = receive::serve(agent, input, &agent.places.target);
                     agent.close_channel();
@@ -98,8 +99,9 @@ fn converse(agent: &Arc<Agent>, input: File, mut output: File) {
         let _ = line.say(&Reply::Error(fault));
         return;
     }
+    let mut following = false;
     loop {
-        let request = match frame::read_line(&mut input) {
+        let mut request = match frame::read_line(&mut input) {
             Ok(text) => Request::parse(&text),
             Err(FrameError::Closed) => break,
             Err(error) => {
@@ -108,6 +110,9 @@ fn converse(agent: &Arc<Agent>, input: File, mut output: File) {
                 break;
             }
         };
+        if following && matches!(request, Ok(Request::Follow { .. })) {
+            request = Err(not_now("this connection follows already.", "Open another connection for another view."));
+        }
         let follow = match &request {
             Ok(Request::Follow { from }) => Some(*from),
             _ => None,
@@ -118,6 +123,7 @@ fn converse(agent: &Arc<Agent>, input: File, mut output: File) {
             break;
         }
         if let Some(from) = follow.filter(|_| accepted) {
+            following = true;
             // What is kept goes out before the next request is answered, so that its answer marks the end of it.
             let Ok(next) = replay(agent, &line, from) else { break };
             let (agent, line) = (agent.clone(), line.clone());

@@ -82,8 +82,10 @@ async fn live(socket: &Path, places: Places) -> io::Result<()> {
                 }
             },
             _ = watchdog.tick() => {
-                let state = agent.status().state;
-                tell_systemd(&[NotifyState::Watchdog, NotifyState::Status(state.name())]);
+                tell_systemd(&[NotifyState::Watchdog]);
+                if let Some(state) = agent.state_name() {
+                    tell_systemd(&[NotifyState::Status(state)]);
+                }
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -95,7 +97,8 @@ async fn live(socket: &Path, places: Places) -> io::Result<()> {
 
 /// Root only, and never a socket that another agent listens on.
 fn listen(socket: &Path) -> io::Result<UnixListener> {
-    if let Some(directory) = socket.parent() {
+    // A directory that is there already has the mode that somebody gave it.
+    if let Some(directory) = socket.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.exists()) {
         std::fs::create_dir_all(directory)?;
         std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))?;
     }

@@ -1,6 +1,6 @@
 //! What is legal in which state: one exhaustive match, so that a new request or state cannot be forgotten.
 
-use cygnet_protocol::event::State;
+use cygnet_protocol::event::{Phase, State};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::message::Request;
 
@@ -32,6 +32,9 @@ pub fn permit(state: &State, request: &Request) -> Result<(), Fault> {
             "Start or go on with an installation: `cygnet install HOST …`.",
         )),
 
+        (Request::Abort, Installing { phase: Phase::Handover }) => {
+            Err(not_now("The new system is installed and the Pi goes down.", "There is nothing left to abort."))
+        }
         (Request::Abort, Installing { .. } | Receiving) => Ok(()),
         (Request::Abort, Waiting | Failed { .. } | Interrupted { .. } | Installed) => {
             Err(not_now("No installation is running.", "There is nothing to abort."))
@@ -52,7 +55,6 @@ pub fn not_now(why: &str, remedy: &str) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cygnet_protocol::event::Phase;
 
     #[test]
     fn an_installation_is_not_disturbed() {

@@ -10,12 +10,16 @@ use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// How many lines of a failed tool's output go into the error.
 const TAIL: usize = 8;
 /// The longest line that is read at once, bytes; a longer one comes in pieces.
 const MAX_LINE: u64 = 4096;
+
+/// How long a tool may take to end after SIGTERM.
+const MERCY: Duration = Duration::from_secs(10);
 
 /// Stops whatever runs, and all that would run next.
 #[derive(Default)]
@@ -30,13 +34,20 @@ struct CancelState {
 }
 
 impl Cancel {
-    /// Asks for a stop: the running process group gets SIGTERM.
-    pub fn ask(&self) {
+    /// Asks for a stop: the running process group gets SIGTERM, and SIGKILL if it is still there after [`MERCY`].
+    pub fn ask(self: &Arc<Self>) {
         let mut inner = lock(&self.inner);
         inner.asked = true;
         if let Some(pid) = inner.running {
             // It may have ended just now; then there is nothing to stop.
             let _ = kill_process_group(pid, Signal::TERM);
+            let cancel = self.clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(MERCY);
+                if lock(&cancel.inner).running == Some(pid) {
+                    let _ = kill_process_group(pid, Signal::KILL);
+                }
+            });
         }
     }
 
@@ -276,7 +287,7 @@ fn render(command: &Command) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     fn sh(script: &str) -> Vec<String> {
         ["sh", "-c", script].map(String::from).to_vec()
@@ -284,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_failure_carries_the_tail_and_the_command() {
-        let (log, cancel) = (EventLog::new(), Cancel::default());
+        let (log, cancel) = (EventLog::new(), Arc::new(Cancel::default()));
         let runner = Runner { log: &log, phase: None, cancel: &cancel };
         let error = runner.run(&sh("seq 20; echo 'no space left' >&2; exit 3")).unwrap_err();
         let fault = error.fault(FaultCode::StepFailed, "Making the pool");
@@ -296,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_missing_tool_is_named() {
-        let (log, cancel) = (EventLog::new(), Cancel::default());
+        let (log, cancel) = (EventLog::new(), Arc::new(Cancel::default()));
         let runner = Runner { log: &log, phase: None, cancel: &cancel };
         let error = runner.run(&["mkfs.imaginary".into()]).unwrap_err();
         assert!(error.fault(FaultCode::StepFailed, "x").what.contains("mkfs.imaginary"));
@@ -304,7 +315,7 @@ mod tests {
 
     #[test]
     fn an_abort_stops_what_runs_and_what_would_run_next() {
-        let (log, cancel) = (EventLog::new(), Cancel::default());
+        let (log, cancel) = (EventLog::new(), Arc::new(Cancel::default()));
         let runner = Runner { log: &log, phase: None, cancel: &cancel };
         let begin = Instant::now();
         std::thread::scope(|scope| {
@@ -319,7 +330,7 @@ mod tests {
 
     #[test]
     fn input_reaches_the_child() {
-        let (log, cancel) = (EventLog::new(), Cancel::default());
+        let (log, cancel) = (EventLog::new(), Arc::new(Cancel::default()));
         let runner = Runner { log: &log, phase: None, cancel: &cancel };
         let out = runner.drive(command("wc"), Some(&mut &b"one two\n"[..])).unwrap();
         assert_eq!(out.split_whitespace().collect::<Vec<_>>(), ["1", "2", "8"]);

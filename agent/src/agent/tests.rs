@@ -22,7 +22,7 @@ fn desk(done: Option<Phase>, failed: Option<Phase>) -> Desk {
         valid: HashSet::new(),
         bytes: 0,
         shown: VecDeque::new(),
-        channels: 0,
+        channel: None,
     };
     desk.remember(Past {
         job: crate::journal::tests::job(),

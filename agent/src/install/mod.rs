@@ -155,7 +155,7 @@ impl Installation<'_> {
     }
 
     fn phase(&self) -> Option<Phase> {
-        self.agent.status().job.map(|job| job.phase)
+        Some(self.agent.phase())
     }
 
     /// Runs tools for a phase.

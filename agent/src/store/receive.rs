@@ -6,6 +6,7 @@ use crate::store::import::{cut_off, import};
 use cygnet_protocol::event::{EventKind, Phase};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::frame::{self, FrameError};
+use cygnet_protocol::message::{OLDEST_PROTOCOL, PROTOCOL};
 use cygnet_protocol::store::{PathInfo, StorePath};
 use cygnet_protocol::stream::{DataHello, DataReply, MAX_WINDOW, Record};
 use std::fs::File;
@@ -57,6 +58,9 @@ struct Receiver<'a> {
 impl Receiver<'_> {
     fn run(&mut self, reader: &mut impl BufRead) -> Result<(), Fault> {
         let hello: DataHello = frame::receive(reader).map_err(framing)?;
+        if !(OLDEST_PROTOCOL..=PROTOCOL).contains(&hello.protocol) {
+            return Err(garbage(format!("protocol {} is not spoken here", hello.protocol)));
+        }
         if hello.compression != "zstd" {
             return Err(garbage(format!("compression {:?} is not known", hello.compression)));
         }
@@ -80,8 +84,8 @@ impl Receiver<'_> {
         if self.agent.cancel.asked() {
             return Err(crate::run::aborted());
         }
-        if self.agent.is_valid(&info.path) {
-            // Another client was faster, or this one did not ask. The bytes have to be read all the same.
+        if self.agent.is_valid(&info.path) || self.pending.iter().any(|pending| pending.path == info.path) {
+            // This client did not ask, or sends it twice. The bytes have to be read all the same.
             let drained = io::copy(&mut stream.take(info.nar_size), &mut io::sink()).map_err(|e| cut_off(&e))?;
             return if drained == info.nar_size { Ok(()) } else { Err(cut_off(&io::ErrorKind::UnexpectedEof.into())) };
         }
