@@ -24,7 +24,7 @@ const BOOT: Duration = Duration::from_secs(300);
 pub fn run() -> Result<()> {
     let begin = Instant::now();
     let mut clock = Clock::default();
-    let programs = clock.time("Build the programs", workshop::programs)?;
+    let programs = clock.time("Build the programs", || workshop::programs(None))?;
     let (settings, parts) = clock.time("Prepare the virtual Pi", workshop::parts)?;
     heading("Building the system to install, with Nix");
     let mut pi = parts.pi().ssd("CYGSSD0", SSD).agent(&programs.agent).build()?;

@@ -1,8 +1,9 @@
 //! `cargo verify`: the tests of every crate, then the scenarios in the virtual Pi, and a count at the end.
 
 use crate::scenarios::{self, Outcome, Scenario, World};
-use crate::{host, workshop};
+use crate::{crates, host, workshop};
 use anyhow::{Result, bail};
+use std::path::Path;
 use std::time::Instant;
 
 /// Names the scenarios.
@@ -24,12 +25,11 @@ pub fn run(names: &[&str]) -> Result<()> {
     if chosen.is_empty() {
         bail!("no scenario's name contains any of {names:?}; `cargo verify -- --list` names them");
     }
-    let programs = workshop::programs()?;
+    let everything = names.is_empty();
+    let programs = workshop::programs(everything.then_some(crates::build as fn(&Path) -> Result<()>))?;
     host::ensure_host_packages()?;
-    if names.is_empty() {
-        eprintln!("\ntests of the crates");
-        // As root from here on: the tests that need loop devices, namespaces or the Nix store must not be left out.
-        workshop::cargo(&workshop::target_dir()?, &["test", "--quiet", "--workspace"])?;
+    if everything {
+        crates::run(&workshop::target_dir()?)?;
     }
     let (settings, parts) = workshop::parts()?;
     let mut world = World::new(programs, settings, parts);

@@ -18,11 +18,11 @@ pub struct Programs {
     pub cygnet: PathBuf,
 }
 
-/// Builds the programs as whoever started this, then goes on as root, through sudo if need be.
+/// Builds the programs as whoever started this, `and` more if asked, then goes on as root, through sudo if need be.
 ///
 /// # Errors
 /// If a build fails, or root is not to be had.
-pub fn programs() -> Result<Programs> {
+pub fn programs(and: Option<fn(&Path) -> Result<()>>) -> Result<Programs> {
     let target = target_dir()?;
     let programs =
         Programs { agent: target.join(host::AGENT_TARGET).join("agent/cygnetd"), cygnet: target.join("debug/cygnet") };
@@ -34,6 +34,9 @@ pub fn programs() -> Result<Programs> {
             &["build", "--quiet", "--package", "cygnet-agent", "--profile", "agent", "--target", host::AGENT_TARGET],
         )?;
         cargo(&target, &["build", "--quiet", "--package", "cygnet-cli"])?;
+        if let Some(and) = and {
+            and(&target)?;
+        }
     }
     if !is_root()? {
         eprintln!("root: network namespaces, the card's image and the host's Nix store need it; going on through sudo");
