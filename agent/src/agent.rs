@@ -65,17 +65,7 @@ struct Desk {
 impl Agent {
     /// Begins where the journal on the card ends.
     pub fn new(identity: Identity, places: Places) -> Arc<Self> {
-        let mut desk = Desk {
-            state: State::Waiting,
-            job: None,
-            phase: Phase::Inspect,
-            done: None,
-            journal: None,
-            valid: HashSet::new(),
-            bytes: 0,
-            shown: VecDeque::new(),
-            channel: None,
-        };
+        let mut desk = Desk::empty();
         let log = EventLog::new();
         match Journal::read(&places.state) {
             Ok(Some(past)) => desk.remember(past),
@@ -428,6 +418,20 @@ impl Agent {
 }
 
 impl Desk {
+    fn empty() -> Self {
+        Self {
+            state: State::Waiting,
+            job: None,
+            phase: Phase::Inspect,
+            done: None,
+            journal: None,
+            valid: HashSet::new(),
+            bytes: 0,
+            shown: VecDeque::new(),
+            channel: None,
+        }
+    }
+
     fn remember(&mut self, past: Past) {
         let Past { job, done, failed, valid, bytes } = past;
         let next = Phase::ALL.iter().copied().find(|phase| Some(*phase) > done);

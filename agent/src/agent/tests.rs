@@ -13,17 +13,7 @@ fn a_digest_may_be_shortened_but_not_too_much() {
 
 fn desk(done: Option<Phase>, failed: Option<Phase>) -> Desk {
     let fault = || Fault::new(FaultCode::StepFailed, "w", "c", "r");
-    let mut desk = Desk {
-        state: State::Waiting,
-        job: None,
-        phase: Phase::Inspect,
-        done: None,
-        journal: None,
-        valid: HashSet::new(),
-        bytes: 0,
-        shown: VecDeque::new(),
-        channel: None,
-    };
+    let mut desk = Desk::empty();
     desk.remember(Past {
         job: crate::journal::tests::job(),
         done,

@@ -10,6 +10,7 @@ use std::path::Path;
 
 pub const SCENARIOS: &[Entry] = &[
     ("fail-hash", "a NAR whose hash does not match, then a good one", hash),
+    ("fail-busy-export", "a pool that somebody holds: who is named, the Pi does not reboot", busy_export),
     ("fail-activation", "an activation that fails", activation),
     ("fail-boot-loader", "a boot loader that cannot be installed", boot_loader),
     ("fail-then-succeed", "the corrected system, without formatting", corrected),
@@ -38,6 +39,28 @@ fn hash(world: &mut World) -> Result<()> {
     ensure!(status["job"]["digest"] == digest.as_str(), "another job: {status}");
     is_free(world)?;
     verify_store(world)
+}
+
+fn busy_export(world: &mut World) -> Result<()> {
+    let tiny = world.closure(Variant::Tiny)?;
+    let (toplevel, disko) = arguments(&tiny);
+    let host = world.host()?;
+    let digest = world.digest(&disko)?;
+    let install = ["install", &host, "--closure", &toplevel, "--disko", &disko, "--yes", &digest];
+    {
+        // A refused path leaves the target mounted and the agent waiting: time to sit down in it.
+        let _tampered = Tampered::new(&tiny.toplevel.join("nixos-version"))?;
+        world.expect(&install, 30, &[])?;
+    }
+    world.pi()?.sh("cd /mnt/home && (setsid sleep 3600 < /dev/null > /dev/null 2>&1 &)")?;
+    world.expect(&install, 36, &["sleep ("])?;
+    world.expect_state("failed")?;
+    ensure!(world.pi()?.is_on(), "the Pi rebooted");
+    world.pi()?.sh("pkill -x sleep")?;
+    let install = [&install[..], &["--no-reboot"]].concat();
+    world.expect(&install, 0, &[]).context("going on after the holder has gone")?;
+    world.expect_state("installed")?;
+    is_free(world)
 }
 
 fn activation(world: &mut World) -> Result<()> {

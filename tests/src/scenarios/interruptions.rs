@@ -107,6 +107,13 @@ fn killed_cli(world: &mut World) -> Result<()> {
 fn push_the_rest(world: &mut World) -> Result<()> {
     let huge = world.closure(Variant::TinyHuge)?.toplevel.display().to_string();
     let host = world.host()?;
+    let mut follower = world.command(&["logs", &host, "--follow", "--json"])?;
+    let mut follower = follower.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().context("starting cygnet logs")?;
+    let followed = follower.stdout.take().context("taking its output")?;
+    let followed = std::thread::spawn(move || {
+        // To the line that says that it is over; a log that never says so ends with the program.
+        BufReader::new(followed).lines().map_while(Result::ok).any(|line| line.contains("\"installed\""))
+    });
     let out = world.expect(&["push", &host, "--closure", &huge, "--json"], 0, &[])?;
     let pushed: serde_json::Value = serde_json::from_str(&out).context("parsing what push printed")?;
     ensure!(pushed["sent"]["paths-sent"].as_u64().unwrap_or(0) > 0, "nothing was sent: {pushed}");
@@ -115,6 +122,13 @@ fn push_the_rest(world: &mut World) -> Result<()> {
         ensure!(Instant::now() < deadline, "the agent did not see it through");
         std::thread::sleep(Duration::from_secs(1));
     }
+    let told = Instant::now();
+    while !followed.is_finished() && told.elapsed() < Duration::from_secs(30) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    follower.kill().context("stopping cygnet logs")?;
+    follower.wait().context("waiting for cygnet logs")?;
+    ensure!(followed.join().unwrap_or(false), "`logs --follow` did not tell of the end");
     let log = world.expect(&["logs", &host, "--json"], 0, &[])?;
     for line in log.lines() {
         serde_json::from_str::<serde_json::Value>(line).with_context(|| format!("parsing {line}"))?;
