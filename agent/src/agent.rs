@@ -257,6 +257,7 @@ impl Agent {
     pub fn status(&self) -> Status {
         let host_keys = identity::host_keys(std::path::Path::new("/etc/ssh"));
         let addresses = identity::addresses();
+        let running_disk = inspect::running_disk();
         let desk = lock(&self.desk);
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -274,7 +275,7 @@ impl Agent {
                 paths_done: desk.valid.len() as u64,
                 bytes_done: desk.bytes,
             }),
-            running_disk: inspect::running_disk(),
+            running_disk,
             uptime_seconds: identity::uptime_seconds(),
             memory_total: identity::memory_total(),
             memory_available: identity::memory_available(),

@@ -9,9 +9,15 @@ use crate::run::capture;
 use cygnet_protocol::disko;
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::plan::{self, DiskFacts, Options, Plan, Refusal};
-use std::collections::BTreeSet;
+use rustix::fs::{Mode, OFlags};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Others look at a disk for moments, too. How often, and how long apart, we ask whether it is held.
+const HELD_ATTEMPTS: u32 = 5;
+const HELD_PAUSE: Duration = Duration::from_millis(200);
 
 /// Compiles a layout against the disks as they are now.
 pub fn compile(layout: &serde_json::Value, closure_nar_size: Option<u64>) -> Result<Plan, Fault> {
@@ -34,7 +40,7 @@ fn disks() -> Result<Vec<DiskFacts>, Fault> {
     let _ = capture(&["udevadm", "settle", "--timeout=30"]);
     let text = capture(&lsblk::COMMAND).map_err(|e| e.fault(FaultCode::StepFailed, "Looking at the disks"))?;
     let devices = lsblk::parse(&text).map_err(|e| Fault::internal("The output of lsblk cannot be understood.", e))?;
-    let pools = capture(&["zpool", "list", "-H", "-P", "-v"]).unwrap_or_default();
+    let pools = imported();
     let running = running_disks();
     let links = links(Path::new("/dev/disk"));
     let start = |name: &str| {
@@ -46,8 +52,46 @@ fn disks() -> Result<Vec<DiskFacts>, Fault> {
     Ok(devices
         .iter()
         .filter(|device| facts::is_disk(device))
-        .map(|device| facts::of(device, &links, &facts::imported(&pools), &running, &start))
+        .map(|device| facts::of(device, &links, &pools, &running, &start, &held))
         .collect())
+}
+
+/// Members of the imported pools. No zpool, no pools; those that it cannot tell of are [`held`].
+fn imported() -> BTreeMap<String, String> {
+    facts::imported(&capture(&["zpool", "list", "-H", "-P", "-v"]).unwrap_or_default())
+}
+
+/// Whether the kernel lends a disk to nobody else: open(2), O_EXCL on block devices. Whatever is on it counts, too.
+fn held(disk: &str) -> bool {
+    for attempt in 0..HELD_ATTEMPTS {
+        if attempt > 0 {
+            std::thread::sleep(HELD_PAUSE);
+        }
+        let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        match rustix::fs::open(disk, flags, Mode::empty()) {
+            Err(rustix::io::Errno::BUSY) => {}
+            Ok(_) | Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// Whether the disks of a plan are what they were when it was confirmed; to be asked right before they are written to.
+/// With `formatted`, whether they are still the same disks, to be asked before they are gone on with.
+pub fn unchanged(plan: &Plan, formatted: bool) -> Result<(), Fault> {
+    match facts::changed(&plan.disks, &disks()?, formatted) {
+        None => Ok(()),
+        Some(change) => Err(Fault::new(
+            FaultCode::DiskChanged,
+            format!("A disk is not what it was when the plan {} was confirmed: {change}.", plan.digest.short()),
+            "It was unplugged, another disk was plugged in, or something wrote to it or began to use it.",
+            if formatted {
+                "Plug in the disk on which the installation began; or, to begin anew on another, change the layout's device."
+            } else {
+                "Nothing was written. Look at the plan again and confirm the new one: `cygnet plan HOST …`."
+            },
+        )),
+    }
 }
 
 /// The links below /dev/disk and what they lead to, sorted.
@@ -78,27 +122,41 @@ fn running_disks() -> BTreeSet<String> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let own = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/"));
     let own = own.to_string_lossy().into_owned();
-    ["/", "/boot", "/boot/firmware", "/nix", "/nix/store", "/nix/.ro-store", "/iso", &own]
-        .iter()
-        .filter_map(|path| facts::device_of(&mountinfo, path))
-        .filter_map(|device| whole_disk(&device))
-        .collect()
+    let mut disks = BTreeSet::new();
+    for path in ["/", "/boot", "/boot/firmware", "/nix", "/nix/store", "/nix/.ro-store", "/iso", &own] {
+        let Some(mount) = facts::mount_of(&mountinfo, path) else { continue };
+        if !mount.number.starts_with("0:") {
+            whole_disks(&Path::new("/sys/dev/block").join(&mount.number), &mut disks, 0);
+            continue;
+        }
+        for node in mount.nodes(&imported) {
+            if let Some(name) = fs::canonicalize(&node).ok().and_then(|node| node.file_name().map(PathBuf::from)) {
+                whole_disks(&Path::new("/sys/class/block").join(name), &mut disks, 0);
+            }
+        }
+    }
+    disks
 }
 
-/// `8:1` → `/dev/sda`, by sysfs; through device mapper and md to the first disk below.
-fn whole_disk(number: &str) -> Option<String> {
-    let mut directory = fs::canonicalize(Path::new("/sys/dev/block").join(number)).ok()?;
-    for _ in 0..8 {
-        let below = fs::read_dir(directory.join("slaves")).ok().and_then(|mut slaves| slaves.next()?.ok());
-        match below {
-            Some(slave) => directory = fs::canonicalize(slave.path()).ok()?,
-            None => break,
+/// `…/block/8:1` → `/dev/sda`, by sysfs; through device mapper and md to every disk below.
+fn whole_disks(device: &Path, disks: &mut BTreeSet<String>, depth: u8) {
+    let Ok(mut directory) = fs::canonicalize(device) else { return };
+    let mut lies_on_others = false;
+    for slave in fs::read_dir(directory.join("slaves")).into_iter().flatten().flatten() {
+        lies_on_others = true;
+        if depth < 8 {
+            whole_disks(&slave.path(), disks, depth + 1);
         }
+    }
+    if lies_on_others {
+        return;
     }
     if directory.join("partition").exists() {
         directory.pop();
     }
-    Some(format!("/dev/{}", directory.file_name()?.to_string_lossy()))
+    if let Some(name) = directory.file_name() {
+        disks.insert(format!("/dev/{}", name.to_string_lossy()));
+    }
 }
 
 fn refused(refusal: &Refusal) -> Fault {

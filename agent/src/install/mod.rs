@@ -12,6 +12,7 @@ pub mod steps;
 pub mod verify;
 
 use crate::agent::Agent;
+use crate::inspect;
 use crate::journal::Job;
 use crate::run::{RunError, Runner};
 use cygnet_protocol::event::{EventKind, Phase, State};
@@ -37,7 +38,10 @@ pub fn run(agent: &Agent, job: &Job, resumed: bool) {
             agent.note_failed(phase, &fault);
             installation.inside = None;
             agent.cancel.reset();
-            export::release(agent, &job.plan);
+            // Up to there nothing is ours yet that could be let go of; what is mounted is somebody else's.
+            if resumed || phase > Phase::Destroy {
+                export::release(agent, &job.plan);
+            }
             agent.set_state(State::Failed { phase, fault });
             return;
         }
@@ -86,10 +90,14 @@ impl Installation<'_> {
             Phase::Destroy | Phase::Partition | Phase::Format if self.resumed => {
                 Ok(Outcome::Skipped("the layout is kept".into()))
             }
-            Phase::Destroy => self.stage(phase, Stage::Destroy),
+            Phase::Destroy => {
+                inspect::unchanged(&self.job.plan, false)?;
+                self.stage(phase, Stage::Destroy)
+            }
             Phase::Partition => self.stage(phase, Stage::Partition),
             Phase::Format => self.stage(phase, Stage::Format),
             Phase::Mount if self.resumed => {
+                inspect::unchanged(&self.job.plan, true)?;
                 export::release(self.agent, &self.job.plan);
                 steps::carry_out(self, phase, &self.job.plan.remount())?;
                 Ok(Outcome::Done)
