@@ -1,12 +1,12 @@
 //! Lets go of the disks: swap off, unmounted, pools exported; then imports each pool once more, read-only, as proof that
 //! the new system will be able to.
 
-use super::{Installation, Outcome};
+use super::{Installation, Outcome, steps};
 use crate::agent::Agent;
 use crate::run::{RunError, capture};
 use cygnet_protocol::event::{EventKind, Phase};
 use cygnet_protocol::fault::{Fault, FaultCode};
-use cygnet_protocol::plan::{Action, Plan, Step};
+use cygnet_protocol::plan::{self, Action, Plan, Step};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -92,27 +92,60 @@ fn pools(plan: &Plan) -> Vec<String> {
 }
 
 /// Frees the disks as far as possible after a failure, an abort or a crash; complains of nothing but a pool that stays.
+///
+/// What somebody else uses under the same name stays as it is: a pool that was imported for another place than the target,
+/// swap on a disk that is none of the plan's.
 pub fn release(agent: &Agent, plan: &Plan) {
     let target = agent.places.target.to_string_lossy().into_owned();
     // Mounts that hooks or an interrupted activation made are not in the plan.
     let _ = capture(&["umount", "-R", &target]);
+    let imported = || capture(&["zpool", "list", "-H", "-o", "name,altroot"]).unwrap_or_default();
+    let foreign =
+        |pool: &str, table: &str| altroot(table, pool).is_some_and(|root| root != plan::TARGET && root != target);
+    let before = imported();
     for step in plan.unmount() {
+        let theirs = match &step {
+            Step::ExportPool { pool } => foreign(pool, &before),
+            Step::SwapOff { device } => match device.strip_prefix("/dev/zvol/") {
+                Some(volume) => foreign(volume.split('/').next().unwrap_or_default(), &before),
+                None => !leads_to_the_plans_disks(plan, device),
+            },
+            _ => false,
+        };
+        if theirs {
+            continue;
+        }
         for action in step.actions() {
             if let Action::Run { argv, .. } = action {
                 let _ = capture(&argv.iter().map(String::as_str).collect::<Vec<_>>());
             }
         }
     }
-    let imported = capture(&["zpool", "list", "-H", "-o", "name"]).unwrap_or_default();
-    for pool in pools(plan).iter().filter(|pool| imported.lines().any(|line| line == pool.as_str())) {
-        let holders = holders(&agent.places.target);
-        agent.log.emit(
-            None,
-            EventKind::Warning {
-                text: format!("The pool {pool} could not be exported; held by: {}.", holders.join(", ")),
-            },
-        );
+    let after = imported();
+    for pool in pools(plan).iter().filter(|pool| altroot(&after, pool).is_some()) {
+        let text = if foreign(pool, &after) {
+            format!("A pool called {pool} is imported, but not for this installation; it was left as it is.")
+        } else {
+            let holders = holders(&agent.places.target);
+            let by = if holders.is_empty() { "nobody to be seen".into() } else { holders.join(", ") };
+            format!("The pool {pool} could not be exported; held by: {by}.")
+        };
+        agent.log.emit(None, EventKind::Warning { text });
     }
+}
+
+/// The altroot of an imported pool (`-` if it has none), from `zpool list -H -o name,altroot`.
+fn altroot<'a>(table: &'a str, pool: &str) -> Option<&'a str> {
+    table.lines().filter_map(|line| line.split_once('\t')).find(|(name, _)| *name == pool).map(|(_, root)| root.trim())
+}
+
+fn leads_to_the_plans_disks(plan: &Plan, device: &str) -> bool {
+    let Ok(device) = fs::canonicalize(device) else { return false };
+    let device = device.to_string_lossy();
+    plan.disks.iter().any(|disk| {
+        let disk = fs::canonicalize(&disk.device).map(|disk| disk.to_string_lossy().into_owned());
+        disk.is_ok_and(|disk| disk == device || steps::is_partition_of(&device, &disk))
+    })
 }
 
 /// Which processes use something below `target`, as `name (pid)`: by a working directory, a root, an open file, or a
@@ -171,5 +204,27 @@ mod tests {
         child.wait().unwrap();
         assert_eq!(found, [format!("sleep ({})", child.id())]);
         assert!(below("/mnt/nix", "/mnt") && below("/mnt", "/mnt") && !below("/mnt2", "/mnt"));
+    }
+    #[test]
+    fn only_pools_of_the_target_and_swap_on_its_disks_are_ours() {
+        let table = "rpool\t/mnt\nmy pool\t-\nrpool2\t/rescue\n";
+        assert_eq!(altroot(table, "rpool"), Some("/mnt"));
+        assert_eq!(altroot(table, "my pool"), Some("-"));
+        assert_eq!(altroot(table, "rpool2"), Some("/rescue"));
+        assert_eq!(altroot(table, "pool"), None);
+
+        // A disk is a file here: what counts is where the links lead.
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
+        for name in ["sda", "sda2", "sdb2"] {
+            fs::write(at(name), "").unwrap();
+        }
+        let mut plan = crate::journal::tests::job().plan;
+        plan.disks[0].device = at("sda");
+        for (to, ours) in [("sda", true), ("sda2", true), ("sdb2", false), ("gone", false)] {
+            let _ = fs::remove_file(at("disk-main-swap"));
+            std::os::unix::fs::symlink(at(to), at("disk-main-swap")).unwrap();
+            assert_eq!(leads_to_the_plans_disks(&plan, &at("disk-main-swap")), ours, "{to}");
+        }
     }
 }

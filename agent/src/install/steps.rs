@@ -1,10 +1,10 @@
 //! Carries out the steps of the plan, in order, stopping at the first that fails.
 
 use super::{Installation, step_fault};
-use crate::run::{RunError, command};
+use crate::run::{RunError, capture, command};
 use cygnet_protocol::event::{EventKind, Phase};
 use cygnet_protocol::fault::{Fault, FaultCode};
-use cygnet_protocol::plan::{Action, Step};
+use cygnet_protocol::plan::{Action, Plan, PlannedDisk, Step};
 use std::path::Path;
 
 /// How long udev may take to make a device node or link, seconds. Pools with hundreds of volumes need most of it.
@@ -29,10 +29,13 @@ pub fn carry_out(installation: &Installation<'_>, phase: Phase, steps: &[Step]) 
 fn perform(installation: &Installation<'_>, phase: Phase, step: &Step, action: &Action) -> Result<(), Fault> {
     let runner = installation.runner(phase);
     match action {
-        Action::Run { argv, allow_failure } => match runner.run(argv) {
-            Err(RunError::Failed { .. }) if *allow_failure => Ok(()),
-            result => result.map_err(|e| step_fault(e, &format!("The step “{}”", step.sentence()))),
-        },
+        Action::Run { argv, allow_failure } => {
+            leads_home(installation, argv)?;
+            match runner.run(argv) {
+                Err(RunError::Failed { .. }) if *allow_failure => Ok(()),
+                result => result.map_err(|e| step_fault(e, &format!("The step “{}”", step.sentence()))),
+            }
+        }
         Action::WaitForDevice { path, within } => {
             let wait = ["udevadm", "wait", "--timeout", DEVICE_PATIENCE, path].map(String::from);
             runner.run(&wait).map_err(|error| match error {
@@ -52,6 +55,65 @@ fn perform(installation: &Installation<'_>, phase: Phase, step: &Step, action: &
     }
 }
 
+/// Links in /dev/disk follow what is plugged in. Before a tool is given one, it must still lead to the disk that was
+/// confirmed.
+fn leads_home(installation: &Installation<'_>, argv: &[String]) -> Result<(), Fault> {
+    let resolve = |path: &str| std::fs::canonicalize(path).ok().map(|real| real.to_string_lossy().into_owned());
+    let look = || astray(&installation.job.plan, installation.resumed, argv, &resolve);
+    if look().is_none() {
+        return Ok(());
+    }
+    // udev may be about to make the link anew, after a table was written.
+    let _ = capture(&["udevadm", "settle", "--timeout=30"]);
+    match look() {
+        None => Ok(()),
+        Some(what) => Err(Fault::new(
+            FaultCode::DiskChanged,
+            format!("{what}."),
+            "The disk was unplugged, or another one was plugged in that has the same name or a partition of the same name.",
+            "Leave only the disks plugged in that the plan names, and run `cygnet install` again.",
+        )),
+    }
+}
+
+/// The first of these arguments that names a disk of the plan, or a partition of one, and leads to something else.
+///
+/// After a restart (`resumed`) the kernel may call the disks something else; then the layout's own link tells.
+fn astray(plan: &Plan, resumed: bool, argv: &[String], resolve: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    let now = |disk: &PlannedDisk| match resumed {
+        true => resolve(&disk.device),
+        false => Some(disk.facts.kernel_path.clone()),
+    };
+    let lost = |path: &str| match resolve(path) {
+        Some(real) => format!("{path} leads to {real} now"),
+        None => format!("{path} is gone"),
+    };
+    for argument in argv {
+        for disk in &plan.disks {
+            let old = disk.facts.fingerprint.partitions.iter().any(|partition| partition.path == *argument);
+            if (*argument == disk.device || old) && resolve(&disk.device) != now(disk) {
+                return Some(lost(&disk.device));
+            }
+        }
+        let within = plan.steps.iter().find_map(|step| match step {
+            Step::WaitForDevice { path, within: Some(disk), .. } if path == argument => Some(disk),
+            _ => None,
+        });
+        let Some(disk) = within.and_then(|kernel| plan.disks.iter().find(|disk| disk.facts.kernel_path == *kernel))
+        else {
+            continue;
+        };
+        let at_home = match (resolve(argument), now(disk)) {
+            (Some(real), Some(disk)) => is_partition_of(&real, &disk),
+            _ => false,
+        };
+        if !at_home {
+            return Some(format!("{}, which is no partition of {}", lost(argument), disk.device));
+        }
+    }
+    None
+}
+
 /// Another disk may have a partition of the same name; its link must not lead us there.
 fn on_disk(path: &str, disk: &str) -> Result<(), Fault> {
     let real = std::fs::canonicalize(path).map_err(|_| missing_device(path))?;
@@ -67,7 +129,7 @@ fn on_disk(path: &str, disk: &str) -> Result<(), Fault> {
 }
 
 /// `/dev/sda1` is of `/dev/sda`, `/dev/nvme0n1p2` of `/dev/nvme0n1`.
-fn is_partition_of(partition: &str, disk: &str) -> bool {
+pub(super) fn is_partition_of(partition: &str, disk: &str) -> bool {
     let disk = Path::new(disk).canonicalize().map_or_else(|_| disk.to_owned(), |d| d.to_string_lossy().into_owned());
     partition.strip_prefix(&disk).is_some_and(|rest| {
         let digits = if disk.ends_with(|c: char| c.is_ascii_digit()) { rest.strip_prefix('p') } else { Some(rest) };
@@ -87,6 +149,7 @@ fn missing_device(path: &str) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cygnet_protocol::plan::PartitionFacts;
 
     #[test]
     fn partitions_belong_to_their_disk() {
@@ -96,5 +159,44 @@ mod tests {
         assert!(!is_partition_of("/dev/zz0n11", "/dev/zz0n1"));
         assert!(!is_partition_of("/dev/zz-b1", "/dev/zz-a"));
         assert!(!is_partition_of("/dev/zz-ab1", "/dev/zz-a"));
+    }
+    #[test]
+    fn a_link_that_leads_to_another_disk_than_the_confirmed_one_stops_the_tool() {
+        let plan = crate::journal::tests::job().plan;
+        let disk = plan.disks[0].clone();
+        let (link, kernel) = (disk.device.as_str(), disk.facts.kernel_path.as_str());
+        let partition = plan.steps.iter().find_map(|step| match step {
+            Step::WaitForDevice { path, within: Some(_), .. } => Some(path.clone()),
+            _ => None,
+        });
+        let partition = partition.unwrap();
+        assert_ne!(link, kernel);
+        let stray = |resumed: bool, argument: &str, disk_at: Option<&str>, partition_at: Option<&str>| {
+            let resolve = |path: &str| match path {
+                _ if path == link => disk_at.map(str::to_owned),
+                _ if path == partition => partition_at.map(str::to_owned),
+                _ => Some(path.to_owned()),
+            };
+            astray(&plan, resumed, &["tool".into(), "--all".into(), argument.to_owned()], &resolve)
+        };
+        let own = format!("{kernel}1");
+        assert_eq!(stray(false, link, Some(kernel), None), None);
+        assert_eq!(
+            stray(false, link, Some("/dev/zz-other"), None).unwrap(),
+            format!("{link} leads to /dev/zz-other now")
+        );
+        assert_eq!(stray(false, link, None, None).unwrap(), format!("{link} is gone"));
+        assert_eq!(stray(false, &partition, Some(kernel), Some(&own)), None);
+        assert!(stray(false, &partition, Some(kernel), Some("/dev/zz-other1")).is_some());
+        assert!(stray(false, &partition, Some(kernel), None).is_some());
+        // After a restart the disk may be called something else, but must be one with its partitions.
+        assert_eq!(stray(true, &partition, Some("/dev/zz-new"), Some("/dev/zz-new2")), None);
+        assert!(stray(true, &partition, Some("/dev/zz-new"), Some(&own)).is_some());
+        // Old partitions are named by the kernel's path, which another disk may have by now.
+        let mut plan = plan.clone();
+        plan.disks[0].facts.fingerprint.partitions = vec![PartitionFacts { path: own.clone(), ..Default::default() }];
+        let wipe = [own.clone()];
+        assert!(astray(&plan, false, &wipe, &|_| Some("/dev/zz-other".into())).is_some());
+        assert!(astray(&plan, false, &wipe, &|_| Some(kernel.to_owned())).is_none());
     }
 }

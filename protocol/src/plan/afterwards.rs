@@ -90,11 +90,15 @@ impl Plan {
         files
     }
 
+    /// zpool(8) partitions whole disks and puts the data on the first partition. Searching the directory of links would
+    /// find any pool of that name.
     fn searched(&self, member: &str) -> String {
         let is_disk = self.disks.iter().any(|disk| disk.device == member);
-        match member.rsplit_once('/') {
-            Some((directory, _)) if is_disk => directory.to_owned(),
-            _ => member.to_owned(),
+        match (is_disk, member.starts_with("/dev/disk/"), member.ends_with(|c: char| c.is_ascii_digit())) {
+            (false, ..) => member.to_owned(),
+            (true, true, _) => format!("{member}-part1"),
+            (true, false, true) => format!("{member}p1"),
+            (true, false, false) => format!("{member}1"),
         }
     }
 

@@ -232,8 +232,8 @@ pub enum Step {
     ImportPool {
         /// Pool name.
         pool: String,
-        /// Where to search: its members themselves, so that another disk's pool of the same name is not taken for it; for
-        /// members that are whole disks, which zpool(8) has partitioned, the directory of their links.
+        /// Where to search: its members themselves, so that another disk's pool of the same name is not taken for it; of
+        /// members that are whole disks, which zpool(8) has partitioned, the first partition.
         search: Vec<String>,
     },
     /// Load the key of an encryption root (after a restart).

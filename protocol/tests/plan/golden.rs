@@ -177,5 +177,7 @@ fn pools_are_searched_on_their_own_members_only() {
         other => panic!("{other:?}"),
     };
     assert_eq!(search("zfs"), ["/dev/disk/by-partlabel/disk-x-zfs", "/dev/disk/by-partlabel/disk-y-zfs"]);
-    assert_eq!(search("x-zfs-wholedisk-mirror"), ["/dev/disk/by-id"]);
+    let halves =
+        ["wwn-0x5000c500aaaaaaaa-part1", "wwn-0x5000c500bbbbbbbb-part1"].map(|id| format!("/dev/disk/by-id/{id}"));
+    assert_eq!(search("x-zfs-wholedisk-mirror"), halves);
 }
