@@ -31,7 +31,7 @@ pub fn of(
             device.path
         ));
     }
-    let trimmed = |text: &Option<String>| text.as_ref().map(|t| t.trim().to_owned()).filter(|t| !t.is_empty());
+    let trimmed = |text: &Option<String>| text.as_ref().map(|t| printable(t.trim())).filter(|t| !t.is_empty());
     let partitions: Vec<PartitionFacts> = device
         .children
         .iter()
@@ -109,7 +109,12 @@ fn contents(device: &Device, partitions: &[PartitionFacts]) -> Vec<String> {
         let name = partition.part_label.as_ref().map(|label| format!(" “{label}”")).unwrap_or_default();
         words.push(format!("{}{name}: {what}, {}", partition.path, human_bytes(partition.size_bytes)));
     }
-    words
+    words.iter().map(|text| printable(text)).collect()
+}
+
+/// Names on a disk are anybody's: nothing in them may move the cursor of who reads the plan.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 fn describe(fstype: &str, label: Option<&str>) -> String {
@@ -264,6 +269,12 @@ mod tests {
         assert_eq!(ssd.in_use, ["/dev/sdb1 is a member of the imported pool tank"]);
         assert_eq!(ssd.contents[1], "/dev/sdb1 “disk-ssd-zfs”: member of the ZFS pool tank, 1 GiB");
         assert_eq!(ssd.fingerprint.partitions[0].start, 2048);
+        let mut odd = disks[1].clone();
+        odd.model = Some("T7\u{1b}[2K".into());
+        odd.children[0].partlabel = Some("a\rb".into());
+        let odd = of(&odd, &links, &pools, &running, &|_| 2048, &|_| false);
+        let shown = format!("{:?}{}", odd.model, odd.contents.join(" "));
+        assert!(shown.contains("a\u{fffd}b") && !shown.contains(char::is_control), "{shown}");
         // What only the kernel knows of: nothing is mounted, and no pool is known under a present path.
         let nothing = BTreeMap::new();
         let busy = of(disks[1], &links, &nothing, &running, &|_| 2048, &|path| path == "/dev/sdb");

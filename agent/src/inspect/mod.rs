@@ -24,9 +24,9 @@ pub fn compile(layout: &serde_json::Value, closure_nar_size: Option<u64>) -> Res
     let devices = disko::parse(layout.to_string()).map_err(|error| {
         Fault::new(
             FaultCode::BadLayout,
-            format!("The layout cannot be used: {}: {}", error.path, error.what),
+            sentence(&format!("The layout cannot be used: {}: {}", error.path, error.what)),
             "It was cut short or edited by hand, or disko allows something that cygnet does not.",
-            error.remedy.clone(),
+            sentence(&error.remedy),
         )
     })?;
     let disks = disks()?;
@@ -176,7 +176,19 @@ fn refused(refusal: &Refusal) -> Fault {
         | Refusal::KeyFromPrompt { .. }
         | Refusal::Layout { .. } => FaultCode::BadLayout,
     };
-    Fault::new(code, refusal.what(), refusal.cause(), refusal.remedy())
+    Fault::new(code, sentence(&refusal.what()), sentence(&refusal.cause()), sentence(&refusal.remedy()))
+}
+
+/// As faults are written: a capital, unless a path comes first, and a full stop.
+fn sentence(text: &str) -> String {
+    let first = text.split(' ').next().unwrap_or_default();
+    let word = first.chars().all(|c| c.is_ascii_alphabetic() || c == ',');
+    let mut rest = text.chars();
+    let start: String = match rest.next() {
+        Some(first) if word => first.to_uppercase().collect(),
+        first => first.into_iter().collect(),
+    };
+    format!("{start}{}.", rest.as_str().trim_end_matches('.'))
 }
 
 /// What is different between the plan that was shown and the present one, in words.
@@ -193,4 +205,43 @@ pub fn difference(shown: &Plan, now: &Plan) -> String {
         words.push(format!("disk {} is gone", disk.name));
     }
     if words.is_empty() { "the layout is another".into() } else { words.join("; ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_reads_as_every_other_fault() {
+        let (disk, device) = ("ssd".to_owned(), "/dev/sda".to_owned());
+        let fault = refused(&Refusal::RunningDisk { disk, device });
+        assert_eq!(fault.code, FaultCode::RunningDisk);
+        assert_eq!(fault.what, "Disk “ssd”: /dev/sda is the disk this system runs from.");
+        assert_eq!(fault.remedy, "Set disko.devices.disk.ssd.device to the disk you mean to install on.");
+        assert_eq!(sentence("disk.ssd.content is null"), "disk.ssd.content is null.");
+        assert_eq!(sentence("/nix/store is in memory."), "/nix/store is in memory.");
+        assert_eq!(sentence(""), ".");
+    }
+
+    #[test]
+    fn a_device_that_lies_on_others_is_all_of_them() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        for name in ["sda/sda2", "sdb", "md0/slaves", "dm-0/slaves", "empty/slaves"] {
+            fs::create_dir_all(at(name)).unwrap();
+        }
+        fs::write(at("sda/sda2/partition"), "2").unwrap();
+        for (from, to) in [("md0/slaves/sda2", "sda/sda2"), ("md0/slaves/sdb", "sdb"), ("dm-0/slaves/md0", "md0")] {
+            std::os::unix::fs::symlink(at(to), at(from)).unwrap();
+        }
+        let below = |name: &str| {
+            let mut disks = BTreeSet::new();
+            whole_disks(&at(name), &mut disks, 0);
+            disks.into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(below("dm-0"), ["/dev/sda", "/dev/sdb"]);
+        assert_eq!(below("sda/sda2"), ["/dev/sda"]);
+        assert_eq!(below("empty"), ["/dev/empty"]);
+        assert!(below("gone").is_empty() && !held("/nowhere"));
+    }
 }
