@@ -12,7 +12,7 @@ use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::message::{ClosureSummary, InstallOptions, Reply, Request, Status};
 use cygnet_protocol::plan::Plan;
 use cygnet_protocol::store::{PathInfo, StorePath};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -54,6 +54,7 @@ struct Desk {
     job: Option<Job>,
     phase: Phase,
     done: Option<Phase>,
+    tables: BTreeMap<String, String>,
     journal: Option<Journal>,
     valid: HashSet<StorePath>,
     bytes: u64,
@@ -223,6 +224,7 @@ impl Agent {
         desk.valid.clear();
         desk.bytes = 0;
         desk.done = None;
+        desk.tables.clear();
         self.begin(&mut desk, false)?;
         Ok(Reply::Accepted { resumed: false })
     }
@@ -302,6 +304,18 @@ impl Agent {
         // A resumed run skips phases that are long done; they take nothing back.
         desk.done = desk.done.max(Some(phase));
         desk.append(Record::Done { phase })
+    }
+
+    /// Notes the UUIDs of the partition tables that were written, to know the disks again by.
+    pub fn note_tables(&self, tables: BTreeMap<String, String>) -> Result<(), Fault> {
+        let mut desk = lock(&self.desk);
+        desk.tables.clone_from(&tables);
+        desk.append(Record::Tables { tables })
+    }
+
+    /// What [`Self::note_tables`] noted.
+    pub fn tables(&self) -> BTreeMap<String, String> {
+        lock(&self.desk).tables.clone()
     }
 
     /// Notes in the journal that the installation failed.
@@ -425,6 +439,7 @@ impl Desk {
             job: None,
             phase: Phase::Inspect,
             done: None,
+            tables: BTreeMap::new(),
             journal: None,
             valid: HashSet::new(),
             bytes: 0,
@@ -434,7 +449,7 @@ impl Desk {
     }
 
     fn remember(&mut self, past: Past) {
-        let Past { job, done, failed, valid, bytes } = past;
+        let Past { job, done, tables, failed, valid, bytes } = past;
         let next = Phase::ALL.iter().copied().find(|phase| Some(*phase) > done);
         self.phase = next.unwrap_or(Phase::Handover);
         self.state = match failed {
@@ -447,6 +462,7 @@ impl Desk {
         };
         self.job = Some(job);
         self.done = done;
+        self.tables = tables;
         self.valid = valid;
         self.bytes = bytes;
     }

@@ -9,7 +9,7 @@ use cygnet_protocol::message::{ClosureSummary, InstallOptions};
 use cygnet_protocol::plan::Plan;
 use cygnet_protocol::store::{PathInfo, StorePath};
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -45,6 +45,11 @@ pub enum Record {
         /// How.
         options: InstallOptions,
     },
+    /// The partition tables that were written, by the disks' names in the layout.
+    Tables {
+        /// Their UUIDs: a disk that gives the same serial number as ours, as some USB adapters do, has other ones.
+        tables: BTreeMap<String, String>,
+    },
     /// A phase is done.
     Done {
         /// Which.
@@ -68,6 +73,8 @@ pub struct Past {
     pub job: Job,
     /// The last phase that was done.
     pub done: Option<Phase>,
+    /// The UUIDs of the partition tables that were written, by the disks' names in the layout.
+    pub tables: BTreeMap<String, String>,
     /// How it failed, if it did.
     pub failed: Option<(Phase, Fault)>,
     /// The store paths that are there.
@@ -134,7 +141,14 @@ impl Journal {
         let result = each(&directory.join("journal.jsonl"), |record| {
             match (record, &mut past) {
                 (Record::Begin(job), past) => {
-                    *past = Some(Past { job: *job, done: None, failed: None, valid: HashSet::new(), bytes: 0 });
+                    *past = Some(Past {
+                        job: *job,
+                        done: None,
+                        tables: BTreeMap::new(),
+                        failed: None,
+                        valid: HashSet::new(),
+                        bytes: 0,
+                    });
                 }
                 (_, None) => return Err(io::Error::other("the journal does not begin with an installation")),
                 (Record::Continue { closure, options }, Some(past)) => {
@@ -144,6 +158,7 @@ impl Journal {
                     past.failed = None;
                 }
                 // A resumed run notes the phases it skips, too.
+                (Record::Tables { tables }, Some(past)) => past.tables = tables,
                 (Record::Done { phase }, Some(past)) => past.done = past.done.max(Some(phase)),
                 (Record::Failed { phase, fault }, Some(past)) => past.failed = Some((phase, fault)),
                 (Record::Path(info), Some(past)) => {

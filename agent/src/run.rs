@@ -148,11 +148,12 @@ pub fn aborted() -> Fault {
 
 /// A command with the environment that tools get: a path on which NixOS and others keep theirs, and no locale.
 pub fn command(program: &str) -> Command {
-    let own = std::env::var("PATH").unwrap_or_default();
+    // An empty part of a PATH would be the working directory.
+    let own = std::env::var("PATH").map(|path| path + ":").unwrap_or_default();
     let mut command = Command::new(program);
     command
         .env_clear()
-        .env("PATH", format!("{own}:/run/wrappers/bin:/run/current-system/sw/bin:/usr/sbin:/usr/bin:/sbin:/bin"))
+        .env("PATH", format!("{own}/run/wrappers/bin:/run/current-system/sw/bin:/usr/sbin:/usr/bin:/sbin:/bin"))
         .env("LC_ALL", "C")
         .env("HOME", "/root")
         .stdin(Stdio::null());

@@ -17,6 +17,7 @@ fn desk(done: Option<Phase>, failed: Option<Phase>) -> Desk {
     desk.remember(Past {
         job: crate::journal::tests::job(),
         done,
+        tables: BTreeMap::new(),
         failed: failed.map(|phase| (phase, fault())),
         valid: HashSet::new(),
         bytes: 7,

@@ -94,6 +94,31 @@ pub fn unchanged(plan: &Plan, formatted: bool) -> Result<(), Fault> {
     }
 }
 
+/// The UUIDs of the partition tables on a plan's disks, by their names in the layout.
+pub fn tables(plan: &Plan) -> Result<BTreeMap<String, String>, Fault> {
+    let disks = disks()?;
+    let table = |device: &str| {
+        let node = fs::canonicalize(device).ok()?;
+        let facts = disks.iter().find(|facts| Path::new(&facts.kernel_path) == node)?;
+        facts.fingerprint.partition_table_uuid.clone()
+    };
+    Ok(plan.disks.iter().filter_map(|disk| Some((disk.name.clone(), table(&disk.device)?))).collect())
+}
+
+/// Whether the disks still have the partition tables that the installation wrote; to be asked before they are gone on with.
+pub fn same_tables(plan: &Plan, written: &BTreeMap<String, String>) -> Result<(), Fault> {
+    let now = tables(plan)?;
+    match written.iter().find(|(disk, table)| now.get(*disk) != Some(table)) {
+        None => Ok(()),
+        Some((disk, _)) => Err(Fault::new(
+            FaultCode::DiskChanged,
+            format!("Disk {disk} does not have the partition table that the interrupted installation wrote."),
+            "Another disk of the same make is plugged in, or somebody partitioned it anew. Some USB adapters give every disk the same serial number.",
+            "Plug in the disk on which the installation began; or begin anew: `cygnet install --fresh …`.",
+        )),
+    }
+}
+
 /// The links below /dev/disk and what they lead to, sorted.
 fn links(directory: &Path) -> Vec<(String, String)> {
     let mut links: Vec<(String, String)> = fs::read_dir(directory)

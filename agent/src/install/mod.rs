@@ -95,9 +95,14 @@ impl Installation<'_> {
                 self.stage(phase, Stage::Destroy)
             }
             Phase::Partition => self.stage(phase, Stage::Partition),
-            Phase::Format => self.stage(phase, Stage::Format),
+            Phase::Format => {
+                let outcome = self.stage(phase, Stage::Format)?;
+                self.agent.note_tables(inspect::tables(&self.job.plan)?)?;
+                Ok(outcome)
+            }
             Phase::Mount if self.resumed => {
                 inspect::unchanged(&self.job.plan, true)?;
+                inspect::same_tables(&self.job.plan, &self.agent.tables())?;
                 export::release(self.agent, &self.job.plan);
                 steps::carry_out(self, phase, &self.job.plan.remount())?;
                 Ok(Outcome::Done)

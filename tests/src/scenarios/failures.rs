@@ -15,6 +15,11 @@ pub const SCENARIOS: &[Entry] = &[
     ("fail-boot-loader", "a boot loader that cannot be installed", boot_loader),
     ("fail-then-succeed", "the corrected system, without formatting", corrected),
     ("fail-full-disk", "a disk that is full in the middle of the push", full_disk),
+    (
+        "replace-old-pool",
+        "a disk that was all of another pool: the plan names it, the installation replaces it",
+        old_pool,
+    ),
 ];
 
 fn arguments(closure: &Closure) -> (String, String) {
@@ -119,6 +124,28 @@ fn full_disk(world: &mut World) -> Result<()> {
     let abort = world.cygnet(&["abort", &host, "--yes"])?;
     ensure!(matches!(abort.status.code(), Some(0 | 28)), "{abort:?}");
     Ok(())
+}
+
+fn old_pool(world: &mut World) -> Result<()> {
+    let disk = format!("/dev/disk/by-id/virtio-{}", super::SSD);
+    world.pi()?.sh(&format!(
+        "for part in {disk}-part*; do zpool labelclear -f $part || true; wipefs -q --all --force $part; done; \
+         sgdisk --zap-all {disk} && udevadm settle && zpool create -f tank {disk} && zfs create tank/precious && \
+         zpool export tank && udevadm settle"
+    ))?;
+    let tiny = world.closure(Variant::Tiny)?;
+    let (toplevel, disko) = arguments(&tiny);
+    let host = world.host()?;
+    let plan = world.expect(&["plan", &host, "--disko", &disko], 0, &[])?;
+    ensure!(plan.contains("ZFS pool tank"), "the plan does not say what is lost:\n{plan}");
+    let digest = world.digest(&disko)?;
+    let install =
+        ["install", &host, "--closure", &toplevel, "--disko", &disko, "--yes", &digest, "--fresh", "--no-reboot"];
+    world.expect(&install, 0, &[])?;
+    world.expect_state("installed")?;
+    let pools = world.pi()?.sh("zpool import -d /dev/disk/by-id 2>/dev/null | sed -n 's/^ *pool: //p'")?;
+    ensure!(pools == "rpool", "these pools are left: {pools}");
+    is_free(world)
 }
 
 /// The digest of the installation that the agent remembers.

@@ -1,7 +1,7 @@
 //! Whoever is cut off in the middle finds everything in order again: the host's program, the agent, the whole Pi.
 
 use super::failures::{is_free, verify_store};
-use super::{BOOT, Entry, World};
+use super::{BOOT, Entry, SSD, World};
 use crate::closure::Variant;
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{BufRead, BufReader};
@@ -14,6 +14,7 @@ pub const SCENARIOS: &[Entry] = &[
     ("cut-push", "`push` sends the rest, the agent sees it through by itself, `logs` tells it", push_the_rest),
     ("cut-agent", "the agent killed in the middle; the same command sees it through", killed_agent),
     ("cut-power", "the power cut in the middle; after the next boot it goes on", power_cut),
+    ("cut-other-disk", "another disk that calls itself the same is not gone on with, nor written to", other_disk),
     ("cut-finish", "the same command finishes it, and the store is whole", finish),
 ];
 
@@ -169,6 +170,36 @@ fn power_cut(world: &mut World) -> Result<()> {
     ensure!(status["job"]["resumable"] == true, "it cannot be gone on with: {status}");
     ensure!(status["job"]["digest"] == digest.as_str(), "another job: {status}");
     Ok(())
+}
+
+/// Some USB adapters give every disk the same serial number.
+fn other_disk(world: &mut World) -> Result<()> {
+    let digest = job(world)?;
+    let tiny = world.closure(Variant::Tiny)?;
+    let (toplevel, disko) = (tiny.toplevel.display().to_string(), tiny.disko.display().to_string());
+    let image = world.pi()?.ssd(SSD)?.to_owned();
+    let ours = image.with_extension("ours");
+    reboot_with(world, || {
+        std::fs::rename(&image, &ours)?;
+        let size = std::fs::metadata(&ours)?.len();
+        std::fs::File::create(&image)?.set_len(size)
+    })?;
+    let host = world.host()?;
+    let install = ["install", &host, "--closure", &toplevel, "--disko", &disko, "--yes", &digest, "--no-reboot"];
+    let refused = world.expect(&install, 19, &["partition table"]);
+    let blank = world.expect_blank(SSD);
+    reboot_with(world, || std::fs::rename(&ours, &image))?;
+    refused?;
+    blank
+}
+
+fn reboot_with(world: &mut World, change: impl FnOnce() -> std::io::Result<()>) -> Result<()> {
+    let pi = world.pi()?;
+    pi.power_cut();
+    change().context("changing the SSD")?;
+    pi.boot_from_card()?;
+    pi.wait_ssh(BOOT)?;
+    world.wait_for_agent()
 }
 
 fn finish(world: &mut World) -> Result<()> {
