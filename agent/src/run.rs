@@ -222,7 +222,7 @@ impl Runner<'_> {
             if (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
                 return Ok(tail);
             }
-            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+            let line = printable(&line);
             if line.is_empty() {
                 continue;
             }
@@ -233,6 +233,17 @@ impl Runner<'_> {
             self.log.emit(self.phase, EventKind::Output { line });
         }
     }
+}
+
+/// A line of a tool's output as text that cannot move the cursor of the terminal it ends up on: tabs and what a progress
+/// bar draws over become blanks, other control characters the replacement character.
+pub fn printable(line: &[u8]) -> String {
+    let show = |c: char| match c {
+        '\t' | '\r' => ' ',
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    String::from_utf8_lossy(line).trim_end().chars().map(show).collect()
 }
 
 /// Runs a tool quietly and returns what it printed on stdout, 16 MiB at most.
@@ -304,6 +315,12 @@ mod tests {
         assert!(fault.what.contains("exit status: 3"), "{fault}");
         assert!(fault.remedy.contains("sh -c 'seq 20;"), "{fault}");
         assert_eq!(log.since(0, Duration::ZERO).len(), 21);
+    }
+
+    #[test]
+    fn output_cannot_paint_on_a_terminal() {
+        assert_eq!(printable(b"a\tb\rc \x1b[2Jd\n"), "a b c \u{fffd}[2Jd");
+        assert_eq!(printable(b"\xff\n"), "\u{fffd}");
     }
 
     #[test]

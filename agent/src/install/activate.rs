@@ -5,7 +5,7 @@
 
 use super::{Installation, Outcome, step_fault};
 use crate::enter::{Outcome as Ended, Task};
-use crate::run::{Cancel, RunError, command};
+use crate::run::{Cancel, RunError, command, printable};
 use cygnet_protocol::event::{EventKind, Phase};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::frame;
@@ -55,7 +55,7 @@ impl Inside {
             let mut errors = BufReader::new(errors);
             let mut line = Vec::new();
             while matches!((&mut errors).take(4096).read_until(b'\n', &mut line), Ok(1..)) {
-                if sender.send(String::from_utf8_lossy(&line).trim_end().to_owned()).is_err() {
+                if sender.send(printable(&line)).is_err() {
                     return;
                 }
                 line.clear();
