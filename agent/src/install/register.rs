@@ -14,6 +14,10 @@ use std::path::Path;
 pub fn register(installation: &Installation<'_>) -> Result<Outcome, Fault> {
     let agent = installation.agent;
     let target = &agent.places.target;
+    for directory in OURS {
+        no_link(&target.join(directory))
+            .map_err(|e| installation.io_fault("looking at the target's directories", &e))?;
+    }
     // The journal has every path, so a database that an abort or a power cut left half-made is made anew.
     let database = target.join("nix/var/nix/db");
     match fs::remove_dir_all(&database) {
@@ -49,6 +53,20 @@ pub fn register(installation: &Installation<'_>) -> Result<Outcome, Fault> {
         installation.task(format!("{kept} ssh host key file(s) of the card given to the new system"));
     }
     Ok(Outcome::Done)
+}
+
+/// Where this phase writes, parents first.
+const OURS: [&str; 7] = ["etc", "etc/ssh", "tmp", "nix", "nix/var", "nix/var/nix", "nix/var/nix/profiles"];
+
+/// A link that an earlier activation made would lead, seen from here, into the card's own file system.
+fn no_link(directory: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(directory) {
+        Ok(meta) if meta.is_symlink() => {
+            Err(io::Error::other(format!("{} is a link, which may lead out of the target", directory.display())))
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// `system` → `system-N-link` → toplevel, as `nix-env --set` leaves it (nix-env(1), profiles).
@@ -132,6 +150,15 @@ mod tests {
         assert_eq!((link("system"), link("system-1-link")), ("system-1-link".into(), A.into()));
         profile(root.path(), B).unwrap();
         assert_eq!((link("system"), link("system-2-link")), ("system-2-link".into(), B.into()));
+    }
+
+    #[test]
+    fn a_link_out_of_the_target_is_not_followed() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("etc")).unwrap();
+        symlink("/etc/ssh", root.path().join("etc/ssh")).unwrap();
+        assert!(no_link(&root.path().join("etc")).is_ok() && no_link(&root.path().join("tmp")).is_ok());
+        assert!(no_link(&root.path().join("etc/ssh")).is_err());
     }
 
     #[test]
