@@ -5,11 +5,14 @@ use crate::identity::{self, Identity};
 use crate::inspect;
 use crate::install;
 use crate::journal::{Job, Journal, Past, Record, layout_hash};
+use crate::online::Order;
 use crate::rules::{not_now, permit};
 use crate::run::Cancel;
 use cygnet_protocol::event::{EventKind, JobStatus, Phase, State};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::message::{ClosureSummary, InstallOptions, Reply, Request, Status};
+use cygnet_protocol::online::diagnosis::Diagnosis;
+use cygnet_protocol::online::link::NetworkReport;
 use cygnet_protocol::plan::Plan;
 use cygnet_protocol::store::{PathInfo, StorePath};
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -44,6 +47,11 @@ pub struct Agent {
     pub cancel: Arc<Cancel>,
     /// Where things are.
     pub places: Places,
+    /// What a person at the console wants of the supervisor of the network.
+    pub orders: tokio::sync::mpsc::UnboundedSender<Order>,
+    /// The other end, until the supervisor takes it.
+    pub order_box: Mutex<Option<tokio::sync::mpsc::UnboundedReceiver<Order>>>,
+    network: Mutex<NetworkReport>,
     desk: Mutex<Desk>,
     /// Signalled when a data channel has completed the closure, or the installation is aborted.
     arrived: Condvar,
@@ -78,7 +86,11 @@ impl Agent {
                 },
             ),
         }
+        let (orders, order_box) = tokio::sync::mpsc::unbounded_channel();
         Arc::new(Self {
+            orders,
+            order_box: Mutex::new(Some(order_box)),
+            network: Mutex::default(),
             identity,
             log,
             cancel: Arc::default(),
@@ -284,6 +296,35 @@ impl Agent {
             agent_peak_memory: identity::peak_memory(),
             host_keys,
             addresses,
+            network: Some(self.network()).filter(|network| !network.links.is_empty()),
+        }
+    }
+
+    /// The way online as it was last seen.
+    pub fn network(&self) -> NetworkReport {
+        lock(&self.network).clone()
+    }
+
+    /// Notes how the way online is now, and tells everyone what of it is news.
+    pub fn publish(&self, now: NetworkReport) {
+        let before = std::mem::replace(&mut *lock(&self.network), now.clone());
+        for report in &now.links {
+            let known = before.links.iter().find(|old| old.link == report.link);
+            if known.is_none_or(|old| (old.state, &old.detail) != (report.state, &report.detail)) {
+                self.log.emit(None, EventKind::Link { report: report.clone() });
+            }
+        }
+        let told = |report: &NetworkReport| -> Vec<Diagnosis> {
+            report.diagnosis.iter().chain(&report.warnings).cloned().collect()
+        };
+        let old = told(&before);
+        for diagnosis in told(&now) {
+            if !old.iter().any(|known| known.code == diagnosis.code && known.what == diagnosis.what) {
+                self.log.emit(None, EventKind::Diagnosed { diagnosis });
+            }
+        }
+        if (now.online, &now.via) != (before.online, &before.via) {
+            self.log.emit(None, EventKind::Online { online: now.online, via: now.via });
         }
     }
 

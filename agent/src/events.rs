@@ -108,6 +108,12 @@ fn trace(phase: Option<Phase>, kind: &EventKind) {
         EventKind::Warning { text } => tracing::warn!("{phase}: {text}"),
         EventKind::Failed { fault } => tracing::error!("{phase}: {fault}"),
         EventKind::StateChanged { to } => tracing::info!("state: {}", to.name()),
+        EventKind::Link { report } => {
+            tracing::info!("{}: {:?} {}", report.link.name(), report.state, report.detail);
+        }
+        EventKind::Diagnosed { diagnosis } => tracing::warn!("{diagnosis}"),
+        EventKind::Online { online: true, via } => tracing::info!("online: {}", via.as_deref().unwrap_or("-")),
+        EventKind::Online { online: false, .. } => tracing::warn!("offline"),
     }
 }
 

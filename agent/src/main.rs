@@ -6,6 +6,8 @@
 mod agent;
 mod announce;
 mod bridge;
+#[allow(dead_code)]
+mod console;
 mod control;
 mod daemon;
 mod enter;
@@ -14,6 +16,12 @@ mod identity;
 mod inspect;
 mod install;
 mod journal;
+#[allow(dead_code)]
+mod led;
+#[allow(dead_code)]
+mod online;
+#[allow(dead_code)]
+mod report;
 mod rules;
 mod run;
 mod store;

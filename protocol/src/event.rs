@@ -1,6 +1,8 @@
 //! What happens during an installation, as one stream that every rendering is made from.
 
 use crate::fault::Fault;
+use crate::online::diagnosis::Diagnosis;
+use crate::online::link::LinkReport;
 use serde::{Deserialize, Serialize};
 
 /// The phases of an installation, in their order.
@@ -233,6 +235,24 @@ pub enum EventKind {
     StateChanged {
         /// To this.
         to: State,
+    },
+    /// A link of the way online changed.
+    Link {
+        /// How it is now.
+        report: LinkReport,
+    },
+    /// What keeps the Pi from getting online, or what is not well although it is.
+    Diagnosed {
+        /// That.
+        diagnosis: Diagnosis,
+    },
+    /// The Pi can be reached, or no longer.
+    Online {
+        /// Whether.
+        online: bool,
+        /// Through what: `wlan0 (“home”)`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        via: Option<String>,
     },
     /// An event of a kind this program does not know: the agent is newer.
     #[serde(other)]

@@ -5,6 +5,7 @@
 
 use crate::event::{Event, JobStatus, State};
 use crate::fault::{Fault, FaultCode};
+use crate::online::link::NetworkReport;
 use crate::plan::Plan;
 use crate::store::{StorePath, absolute_list};
 use serde::{Deserialize, Serialize};
@@ -240,6 +241,9 @@ pub struct Status {
     /// Addresses, without loopback.
     #[serde(default)]
     pub addresses: Vec<String>,
+    /// The way online, link by link; none before the agent has looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkReport>,
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use cygnet_protocol::event::{Event, EventKind, JobStatus, Phase, State};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::handover::{Handover, Mode};
 use cygnet_protocol::message::{ClosureSummary, Hello, InstallOptions, Reply, Request, Status};
+use cygnet_protocol::online::diagnosis::{Code, Diagnosis};
+use cygnet_protocol::online::link::{Link, LinkReport, LinkState, NetworkReport};
 use cygnet_protocol::store::{PathInfo, parse_store_path};
 use cygnet_protocol::stream::{DataHello, DataReply, Record};
 use serde::Serialize;
@@ -50,6 +52,33 @@ fn info() -> PathInfo {
     }
 }
 
+fn diagnosis() -> Diagnosis {
+    Diagnosis {
+        link: Link::Association,
+        code: Code::SaeOnly,
+        what: "“home” takes WPA3 only.".into(),
+        cause: "Only the pre-shared key is known.".into(),
+        remedy: "Give the passphrase.".into(),
+        next: "tries again within 30 s".into(),
+    }
+}
+
+fn network() -> NetworkReport {
+    NetworkReport {
+        online: true,
+        via: Some("wlan0 (“home”)".into()),
+        links: vec![LinkReport {
+            link: Link::Scan,
+            state: LinkState::Up,
+            detail: "“home” at -52 dBm".into(),
+            since: 4711,
+        }],
+        diagnosis: Some(diagnosis()),
+        warnings: vec![],
+        tried: vec!["power save off".into()],
+    }
+}
+
 fn status(state: State) -> Reply {
     Reply::Status(Box::new(Status {
         version: "0.1.0".into(),
@@ -74,6 +103,7 @@ fn status(state: State) -> Reply {
         agent_peak_memory: 12 << 20,
         host_keys: vec!["ssh-ed25519 SHA256:abc".into()],
         addresses: vec!["10.0.0.7".into(), "fe80::1%wlan0".into()],
+        network: Some(network()),
     }))
 }
 
@@ -155,6 +185,9 @@ fn events() {
         ("warning", EventKind::Warning { text: "It is slow.".into() }),
         ("failed", EventKind::Failed { fault: fault() }),
         ("state-changed", EventKind::StateChanged { to: State::Receiving }),
+        ("link", EventKind::Link { report: network().links[0].clone() }),
+        ("diagnosed", EventKind::Diagnosed { diagnosis: diagnosis() }),
+        ("online", EventKind::Online { online: true, via: Some("wlan0 (“home”)".into()) }),
     ];
     for (name, kind) in kinds {
         let event = Event { seq: 3, millis: 1234, phase: Some(Phase::Partition), kind };

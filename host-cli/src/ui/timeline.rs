@@ -88,7 +88,14 @@ impl<'a> Timeline<'a> {
                 let ui = self.ui;
                 self.progress.get_or_insert_with(|| Bar::new(ui, title, unit, *total)).set(*done, *total);
             }
-            EventKind::Progress { .. } | EventKind::Unknown => {}
+            EventKind::Progress { .. } | EventKind::Unknown | EventKind::Link { .. } => {}
+            EventKind::Diagnosed { diagnosis } => {
+                self.ui.warning(&format!("{} {}", diagnosis.code.name(), diagnosis.what));
+            }
+            EventKind::Online { online, via } => {
+                let through = via.as_deref().map(|via| format!(" through {via}")).unwrap_or_default();
+                self.ui.status(&format!("  The Pi is {}{through}", if *online { "online" } else { "offline" }));
+            }
             EventKind::Warning { text } => self.ui.warning(text),
             EventKind::Failed { .. } => {
                 self.end_progress();
@@ -150,6 +157,11 @@ pub fn line(event: &Event) -> String {
         EventKind::Warning { text } => format!("warning: {text}"),
         EventKind::Failed { fault } => format!("failed: {fault}"),
         EventKind::StateChanged { to } => format!("state: {}", to.name()),
+        EventKind::Link { report } => format!("{}: {:?} {}", report.link.name(), report.state, report.detail),
+        EventKind::Diagnosed { diagnosis } => diagnosis.to_string(),
+        EventKind::Online { online, via } => {
+            format!("{} {}", if *online { "online" } else { "offline" }, via.as_deref().unwrap_or_default())
+        }
         EventKind::Unknown => "(an event that only a newer cygnet knows)".to_owned(),
     };
     format!("{:>6} {seconds:>10.3} {phase:<10} {text}", event.seq)

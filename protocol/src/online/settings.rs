@@ -1,0 +1,242 @@
+//! What the user gave the Pi to get online with: `/etc/cygnet/settings.json`, and networks typed on the console.
+
+use super::ssid::Ssid;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The settings file. Every field has a default; unknown ones are refused, because a misspelt `country` is a Pi in a
+/// cupboard that does not come online.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Settings {
+    /// ISO 3166-1 alpha-2: `DE`. Without it only what is allowed everywhere may be used of the radio.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub country: Option<String>,
+    /// The networks to join.
+    pub networks: Vec<Network>,
+    /// The serial console and tty1.
+    pub console: Console,
+}
+
+/// The screen on the consoles.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Console {
+    /// Terminals to draw on, `ttyS0`; those that the kernel uses as consoles, and tty1, if empty.
+    pub devices: Vec<String>,
+    /// Whether the key `x` may open a root shell there.
+    pub shell: bool,
+}
+
+/// A network to join.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", try_from = "Written", into = "Written")]
+pub struct Network {
+    /// Its name.
+    pub ssid: Ssid,
+    /// How to get in.
+    pub key: Key,
+    /// True if it does not tell its name: it is asked for by name then.
+    pub hidden: bool,
+    /// Of several that are there, the one with the highest is joined.
+    pub priority: i32,
+}
+
+/// How to get into a network.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Key {
+    /// Anybody may.
+    Open,
+    /// 8 to 63 characters; WPA2 and WPA3.
+    Passphrase(String),
+    /// The pre-shared key made from it, which is good for WPA2 and no use for WPA3 (SAE needs the passphrase).
+    Pmk([u8; 32]),
+}
+
+/// Never the secret.
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Key::Open => "Open",
+            Key::Passphrase(_) => "Passphrase(…)",
+            Key::Pmk(_) => "Pmk(…)",
+        })
+    }
+}
+
+/// Why settings can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// JSON that is none, or with fields that we do not know.
+    #[error("{0}")]
+    Json(String),
+    /// Not two letters.
+    #[error("the country {0:?} is not a code of two letters like DE (ISO 3166-1)")]
+    Country(String),
+    /// More than the screen, the supplicant and a person would make sense of.
+    #[error("there are {0} networks; {MAX_NETWORKS} at most")]
+    TooMany(usize),
+}
+
+/// The most networks in a settings file.
+pub const MAX_NETWORKS: usize = 64;
+
+impl Settings {
+    /// Reads a settings file; a secret is never part of the error.
+    pub fn parse(json: &[u8]) -> Result<Self, SettingsError> {
+        // serde_json's messages quote the offending value, which may be a passphrase: only their place is told.
+        let settings: Settings = serde_json::from_slice(json).map_err(|error| SettingsError::Json(explain(&error)))?;
+        if let Some(country) = &settings.country
+            && !is_country(country)
+        {
+            return Err(SettingsError::Country(country.clone()));
+        }
+        if settings.networks.len() > MAX_NETWORKS {
+            return Err(SettingsError::TooMany(settings.networks.len()));
+        }
+        Ok(settings)
+    }
+}
+
+/// Two capital letters, and not the world's `00`.
+pub fn is_country(text: &str) -> bool {
+    text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase())
+}
+
+fn explain(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let ours = ["unknown field", "missing field", "duplicate field", "network:"];
+    let told = ours.iter().any(|start| text.starts_with(start));
+    if told { text } else { format!("not as expected at line {}, column {}", error.line(), error.column()) }
+}
+
+/// A network as it is written down: exactly one of the ways to say a name, and one of the keys.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Written {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ssid: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ssid_hex: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    passphrase: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pmk: Option<String>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    open: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    hidden: bool,
+    #[serde(default)]
+    priority: i32,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+impl TryFrom<Written> for Network {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        let ssid = match (written.ssid, written.ssid_hex) {
+            (Some(text), None) => Ssid::new(text),
+            (None, Some(hex)) => Ssid::new(unhex(&hex).ok_or("network: ssid-hex is not an even number of hex digits")?),
+            _ => return Err("network: it needs either ssid or ssid-hex".into()),
+        }
+        .map_err(|error| format!("network: {error}"))?;
+        let key = Key::of(written.passphrase, written.pmk, written.open)
+            .map_err(|error| format!("network: “{ssid}”: {error}"))?;
+        Ok(Self { ssid, key, hidden: written.hidden, priority: written.priority })
+    }
+}
+
+impl Key {
+    /// Exactly one of the three must be given. A passphrase of 64 hex digits is the PMK that it looks like, as for
+    /// wpa_supplicant.
+    pub fn of(passphrase: Option<String>, pmk: Option<String>, open: bool) -> Result<Self, &'static str> {
+        let pmk_of = |hex: &str| unhex(hex).and_then(|octets| octets.try_into().ok()).map(Key::Pmk);
+        match (passphrase, pmk, open) {
+            (Some(text), None, false) => match text.len() {
+                8..=63 if text.bytes().all(|b| (b' '..=b'~').contains(&b)) => Ok(Key::Passphrase(text)),
+                8..=63 => Err("the passphrase has characters that WPA2 does not allow (only printable ASCII)"),
+                64 => pmk_of(&text)
+                    .ok_or("the passphrase has 64 characters that are not all hex digits; 8 to 63 are allowed"),
+                _ => Err("the passphrase must have 8 to 63 characters"),
+            },
+            (None, Some(hex), false) => pmk_of(&hex).ok_or("the pmk must have 64 hex digits"),
+            (None, None, true) => Ok(Key::Open),
+            (None, None, false) => Err("it needs a passphrase, a pmk, or open = true"),
+            _ => Err("it must have just one of passphrase, pmk and open"),
+        }
+    }
+}
+
+impl From<Network> for Written {
+    fn from(network: Network) -> Self {
+        let (ssid, ssid_hex) = match String::from_utf8(network.ssid.octets().to_vec()) {
+            Ok(text) => (Some(text), None),
+            Err(error) => (None, Some(hex(error.as_bytes()))),
+        };
+        let (passphrase, pmk, open) = match network.key {
+            Key::Open => (None, None, true),
+            Key::Passphrase(text) => (Some(text), None, false),
+            Key::Pmk(octets) => (None, Some(hex(&octets)), false),
+        };
+        Self { ssid, ssid_hex, passphrase, pmk, open, hidden: network.hidden, priority: network.priority }
+    }
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
+    let digits = digits?;
+    (digits.len() % 2 == 0).then(|| digits.chunks(2).map(|pair| pair[0] * 16 + pair[1]).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_read_and_written() {
+        let json = br#"{"country":"DE","networks":[
+            {"ssid":"home","passphrase":"correct horse","priority":5},
+            {"ssid-hex":"636166e9","pmk":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF","hidden":true},
+            {"ssid":"caf\u00e9","open":true}]}"#;
+        let settings = Settings::parse(json).unwrap();
+        assert_eq!(settings.networks.len(), 3);
+        assert!(matches!(settings.networks[1].key, Key::Pmk(_)) && settings.networks[1].hidden);
+        assert_eq!(Settings::parse(&serde_json::to_vec(&settings).unwrap()).unwrap(), settings);
+        assert!(!format!("{settings:?}").contains("horse"));
+        assert_eq!(Settings::parse(b"{}").unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn bad_settings_are_refused_without_telling_a_secret() {
+        for (json, says) in [
+            (r#"{"contry":"DE"}"#, "unknown field `contry`"),
+            (r#"{"country":"Germany"}"#, "two letters"),
+            (r#"{"networks":[{"ssid":"x"}]}"#, "needs a passphrase"),
+            (r#"{"networks":[{"ssid":"x","passphrase":"hunter2"}]}"#, "8 to 63"),
+            (r#"{"networks":[{"ssid":"x","passphrase":"hunter2hunter2","open":true}]}"#, "just one"),
+            (r#"{"networks":[{"passphrase":"hunter2hunter2"}]}"#, "ssid or ssid-hex"),
+            (r#"{"networks":[{"ssid":"","passphrase":"hunter2hunter2"}]}"#, "1 to 32"),
+            (r#"{"networks":["hunter2hunter2"]}"#, "line 1"),
+            (r#"{"networks":[{"ssid":"x","passphrase":["hunter2hunter2"]}]}"#, "line 1"),
+            ("hunter2", "line 1"),
+        ] {
+            let error = Settings::parse(json.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(says) && !error.contains("hunter2"), "{json}: {error}");
+        }
+    }
+
+    #[test]
+    fn sixty_four_hex_digits_are_a_pmk() {
+        assert!(matches!(Key::of(Some("ab".repeat(32)), None, false), Ok(Key::Pmk(_))));
+        assert!(Key::of(Some("x".repeat(64)), None, false).is_err());
+        assert!(Key::of(Some("pässword".into()), None, false).is_err());
+    }
+}
