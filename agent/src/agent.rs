@@ -13,6 +13,7 @@ use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::message::{ClosureSummary, InstallOptions, Reply, Request, Status};
 use cygnet_protocol::online::diagnosis::Diagnosis;
 use cygnet_protocol::online::link::NetworkReport;
+use cygnet_protocol::online::observation::{Announce, Bss};
 use cygnet_protocol::plan::Plan;
 use cygnet_protocol::store::{PathInfo, StorePath};
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -51,6 +52,10 @@ pub struct Agent {
     pub orders: tokio::sync::mpsc::UnboundedSender<Order>,
     /// The other end, until the supervisor takes it.
     pub order_box: Mutex<Option<tokio::sync::mpsc::UnboundedReceiver<Order>>>,
+    /// What is in the air, as last scanned.
+    pub air: Mutex<Vec<Bss>>,
+    /// When we announced ourselves, and when we heard others.
+    pub announce: Mutex<Announce>,
     network: Mutex<NetworkReport>,
     desk: Mutex<Desk>,
     /// Signalled when a data channel has completed the closure, or the installation is aborted.
@@ -90,6 +95,8 @@ impl Agent {
         Arc::new(Self {
             orders,
             order_box: Mutex::new(Some(order_box)),
+            air: Mutex::default(),
+            announce: Mutex::default(),
             network: Mutex::default(),
             identity,
             log,

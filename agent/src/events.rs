@@ -38,6 +38,11 @@ impl EventLog {
         }
     }
 
+    /// Milliseconds since the agent started: the clock of all events and observations.
+    pub fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Adds an event, wakes those who wait, and writes it to the system's journal.
     pub fn emit(&self, phase: Option<Phase>, mut kind: EventKind) {
         if let EventKind::Output { line } = &mut kind
@@ -49,7 +54,7 @@ impl EventLog {
         let mut inner = lock(&self.inner);
         let event = Event {
             seq: inner.next,
-            millis: u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX),
+            millis: self.now(),
             phase,
             kind,
         };
