@@ -269,6 +269,11 @@ impl Agent {
         self.desk.try_lock().ok().map(|desk| desk.state.name())
     }
 
+    /// What the agent is doing.
+    pub fn state(&self) -> State {
+        lock(&self.desk).state.clone()
+    }
+
     /// The phase of the present installation.
     pub fn phase(&self) -> Phase {
         lock(&self.desk).phase

@@ -5,11 +5,10 @@ use crate::pi::Pi;
 use crate::site::Site;
 use crate::table;
 use crate::workshop;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::fs;
-use std::io::{BufRead, BufReader, IsTerminal};
-use std::process::Stdio;
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 /// Room for the system, its swap and ZFS's reserve, bytes.
@@ -77,27 +76,10 @@ fn install(clock: &mut Clock, pi: &mut Pi, site: &Site, system: &closure::Closur
     heading("$ cygnet install HOST --disko devices.json --closure TOPLEVEL --yes DIGEST");
     let summary = clock.time("Install, until the new system answers", || {
         let arguments = [&["install", &host, "--yes", &digest, "--json"], &what[..]].concat();
-        let mut child = site.cygnet(pi, &arguments).stdout(Stdio::piped()).spawn().context("starting cygnet")?;
-        let output = child.stdout.take().context("taking cygnet's output")?;
-        let lines = std::thread::spawn(move || {
-            BufReader::new(output).lines().map_while(Result::ok).filter(|line| line.contains("\"summary\"")).last()
-        });
-        // The firmware of a real Pi does this part: after the reboot it starts what is on the SSD.
-        let mut started_again = false;
-        let status = loop {
-            if let Some(status) = child.try_wait().context("waiting for cygnet")? {
-                break status;
-            }
-            if !started_again && !pi.is_on() {
-                heading("The Pi reboots: its firmware starts U-Boot, which looks at the SSD first");
-                pi.boot_from_ssd(true)?;
-                started_again = true;
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        };
-        ensure!(status.success(), "cygnet install ended with {status}");
-        let summary = lines.join().ok().flatten().context("finding the summary in cygnet's output")?;
-        serde_json::from_str::<Value>(&summary).context("parsing cygnet's summary")
+        let command = site.cygnet(pi, &arguments);
+        site.install_through_reboot(command, pi, || {
+            heading("The Pi reboots: its firmware starts U-Boot, which looks at the SSD first");
+        })
     })?;
 
     heading("What is running on the Pi now");

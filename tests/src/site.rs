@@ -3,8 +3,10 @@
 use crate::pi::Pi;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 /// How `cygnet` is run.
 #[derive(Debug, Clone)]
@@ -53,6 +55,35 @@ impl Site {
     /// If it cannot be started.
     pub fn output(&self, mut command: Command) -> Result<Output> {
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().context("starting cygnet")
+    }
+
+    /// Runs `cygnet install … --json` to its end, and does what the firmware of a real Pi does meanwhile: when the Pi
+    /// reboots, it starts what is on the SSD, which is told to `rebooted`. Returns the summary.
+    ///
+    /// # Errors
+    /// If it fails, prints no summary, or the Pi can't be started again.
+    pub fn install_through_reboot(&self, mut command: Command, pi: &mut Pi, rebooted: impl Fn()) -> Result<Value> {
+        let mut child = command.stdout(Stdio::piped()).spawn().context("starting cygnet")?;
+        let output = child.stdout.take().context("taking cygnet's output")?;
+        let lines = std::thread::spawn(move || {
+            BufReader::new(output).lines().map_while(Result::ok).filter(|line| line.contains("\"summary\"")).last()
+        });
+        let mut started_again = false;
+        let status = loop {
+            if let Some(status) = child.try_wait().context("waiting for cygnet")? {
+                break status;
+            }
+            if !started_again && !pi.is_on() {
+                rebooted();
+                pi.boot_from_ssd(true)?;
+                started_again = true;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        };
+        ensure!(status.success(), "cygnet install ended with {status}");
+        ensure!(started_again, "the Pi did not reboot");
+        let summary = lines.join().ok().flatten().context("finding the summary in cygnet's output")?;
+        serde_json::from_str(&summary).context("parsing cygnet's summary")
     }
 
     /// Runs it and parses the one object that it prints.

@@ -4,9 +4,6 @@ use super::{BOOT, Entry, SSD, World};
 use crate::closure::Variant;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
-use std::process::Stdio;
-use std::time::Duration;
 
 pub const SCENARIOS: &[Entry] = &[
     ("whole-discover", "the Pi announces itself, with its state and its host key's fingerprint", discover),
@@ -55,39 +52,11 @@ fn install(world: &mut World) -> Result<()> {
     let (toplevel, disko) = (full.toplevel.display().to_string(), full.disko.display().to_string());
     let host = world.host()?;
     let digest = world.digest(&disko)?;
-    let mut command = world.command(&[
-        "install",
-        &host,
-        "--closure",
-        &toplevel,
-        "--disko",
-        &disko,
-        "--yes",
-        &digest,
-        "--fresh",
-        "--json",
-    ])?;
-    let mut child = command.stdout(Stdio::piped()).spawn().context("starting cygnet")?;
-    let output = child.stdout.take().context("taking cygnet's output")?;
-    let lines = std::thread::spawn(move || {
-        BufReader::new(output).lines().map_while(Result::ok).filter(|line| line.contains("\"summary\"")).last()
-    });
-    let pi = world.pi()?;
-    let mut started_again = false;
-    let status = loop {
-        if let Some(status) = child.try_wait().context("waiting for cygnet")? {
-            break status;
-        }
-        if !started_again && !pi.is_on() {
-            pi.boot_from_ssd(true)?;
-            started_again = true;
-        }
-        std::thread::sleep(Duration::from_millis(200));
-    };
-    ensure!(status.success(), "cygnet install ended with {status}");
-    ensure!(started_again, "the Pi did not reboot");
-    let summary: Value = serde_json::from_str(&lines.join().ok().flatten().context("finding the summary")?)
-        .context("parsing the summary")?;
+    let arguments =
+        ["install", &host, "--closure", &toplevel, "--disko", &disko, "--yes", &digest, "--fresh", "--json"];
+    let command = world.command(&arguments)?;
+    let site = world.site.clone();
+    let summary = site.install_through_reboot(command, world.pi()?, || ())?;
     ensure!(summary["verified"] == true, "cygnet did not see the new system: {summary}");
     let peak = summary["agent-peak-memory"].as_u64().unwrap_or(u64::MAX);
     ensure!(peak <= PEAK, "the agent used {peak} bytes of memory");
