@@ -12,6 +12,10 @@ use std::time::Duration;
 
 const SERVICE: &str = "_cygnet._tcp.local.";
 
+/// How often mdns-sd compares the machine's addresses, seconds. The agent is up before DHCP has given one, and a
+/// client must not be told of the link-local address alone for longer than this.
+const IP_CHECK: u32 = 1;
+
 /// Announces until the process ends, anew at every change of state. Failure to announce stops nothing else.
 pub fn spawn(agent: Arc<Agent>) {
     let spawned = std::thread::Builder::new().name("announce".into()).spawn(move || {
@@ -26,6 +30,7 @@ pub fn spawn(agent: Arc<Agent>) {
 
 fn announce(agent: &Agent) -> Result<(), mdns_sd::Error> {
     let daemon = ServiceDaemon::new()?;
+    daemon.set_ip_check_interval(IP_CHECK)?;
     let (mut seen, mut last) = (0, None);
     loop {
         let text = text(agent);

@@ -18,6 +18,9 @@ const SERVICE: &str = "_cygnet._tcp.local.";
 /// How long `--first` waits for more addresses of the Pi that answered.
 const SAME_PI: Duration = Duration::from_millis(400);
 
+/// How long `--first` waits while only link-local addresses are known: the agent is up before DHCP has given one.
+const SETTLING: Duration = Duration::from_secs(4);
+
 /// One Pi. All of it is hearsay until ssh has checked its key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -67,11 +70,15 @@ fn browse(ui: &Ui, arguments: &cli::Discover) -> Result<BTreeMap<String, Found>>
                     continue;
                 }
                 let pi = of_service(&service);
-                let usable = !pi.addresses.is_empty();
-                found.insert(service.get_fullname().to_owned(), pi);
-                if arguments.first && usable {
+                let patience = match pi.addresses.first() {
+                    None => None,
                     // Its answers on other interfaces come at the same time, more or less.
-                    until = until.min(Instant::now() + SAME_PI);
+                    Some(address) if rank(address).0 < LINK_LOCAL => Some(SAME_PI),
+                    Some(_) => Some(SETTLING),
+                };
+                found.insert(service.get_fullname().to_owned(), pi);
+                if let Some(patience) = patience.filter(|_| arguments.first) {
+                    until = until.min(Instant::now() + patience);
                 }
             }
             Ok(ServiceEvent::ServiceRemoved(_, name)) => {
@@ -104,6 +111,9 @@ fn of_service(service: &ResolvedService) -> Found {
             .collect(),
     }
 }
+
+/// From this [`rank`] on an address is good on this very link at most.
+const LINK_LOCAL: u8 = 2;
 
 /// IPv4 first, link-local late, this machine itself last: the first one is what a person types.
 fn rank(address: &str) -> (u8, String) {
