@@ -160,6 +160,14 @@ pub fn command(program: &str) -> Command {
     command
 }
 
+/// Whether [`command`] would find this program.
+pub fn is_there(program: &str) -> bool {
+    let mut command = command(program);
+    let path = command.get_envs().find(|(name, _)| *name == "PATH").and_then(|(_, value)| value.map(ToOwned::to_owned));
+    command.env_clear();
+    std::env::split_paths(&path.unwrap_or_default()).any(|directory| directory.join(program).is_file())
+}
+
 /// Runs tools for one phase.
 pub struct Runner<'a> {
     /// Where output goes.

@@ -1,6 +1,6 @@
 //! What a person can say to cygnet. The help, the manual pages and the completions all come from here.
 
-use crate::ui::format::parse_duration;
+use crate::ui::format::{parse_duration, parse_size};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use cygnet_protocol::fault::FaultCode;
@@ -74,11 +74,18 @@ EXAMPLES
     /// Show what an installation would do to the Pi's disks; touches nothing
     #[command(
         override_usage = "cygnet plan [OPTIONS] <HOST> --flake <FLAKE#HOST>
-       cygnet plan [OPTIONS] <HOST> --disko <FILE> [--closure <PATH>]",
+       cygnet plan [OPTIONS] <HOST> --disko <FILE> [--closure <PATH>]
+       cygnet plan [OPTIONS] --blank-disks <SIZE> --disko <FILE>",
         after_help = "\
 EXAMPLES
   cygnet plan pi.local --flake .#pi
-  cygnet plan pi.local --disko devices.json --json | jq -r .digest"
+  cygnet plan pi.local --disko devices.json --json | jq -r .digest
+  cygnet plan --disko devices.json --blank-disks 32G
+  cygnet plan --disko devices.json --blank-disks 32G --argv | jq -r '.[0]'
+
+With --blank-disks there is no Pi: the layout's disks are taken to be blank and
+of that size. With --argv a hook is `bash -c TEXT`; passphrases are never in
+the commands, which read them from their standard input."
     )]
     Plan(Plan),
     /// Install a NixOS system on the Pi's disks
@@ -181,14 +188,23 @@ pub struct Source {
 
 /// `cygnet plan`
 #[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("layout").required(true).args(["flake", "disko"])))]
+#[command(
+    group(clap::ArgGroup::new("layout").required(true).args(["flake", "disko"])),
+    group(clap::ArgGroup::new("machine").required(true).args(["host", "blank_disks"])),
+)]
 pub struct Plan {
-    #[command(flatten)]
-    #[allow(missing_docs)]
-    pub host: Host,
+    /// The Pi: a host name, an address or a Host of ssh_config(5), with `user@` in front if it isn't root
+    #[arg(value_name = "HOST")]
+    pub host: Option<String>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub source: Source,
+    /// Plan without a Pi, for blank disks of this size: 32G, 500M, 1T
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "closure")]
+    pub blank_disks: Option<u64>,
+    /// Print every command that would be run, in order, each as a JSON array on a line of its own
+    #[arg(long)]
+    pub argv: bool,
 }
 
 /// `cygnet install`
@@ -332,6 +348,11 @@ mod tests {
             "plan pi",
             "plan pi --flake .#a --disko x",
             "plan pi --closure x",
+            "plan --disko x",
+            "plan pi --disko x --blank-disks 32G",
+            "plan --disko x --blank-disks 0",
+            "plan --disko x --blank-disks 32X",
+            "plan --disko x --closure y --blank-disks 32G",
             "push pi",
             "push pi --flake .#a --closure x",
             "discover --timeout soon",

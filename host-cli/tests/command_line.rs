@@ -176,3 +176,44 @@ fn a_reader_that_goes_away_is_no_error_to_talk_about() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     assert_eq!(output.status.code(), Some(141));
 }
+
+#[test]
+fn a_layout_can_be_planned_without_a_pi() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../protocol/tests/fixtures/disko/luks-lvm.json");
+    let fixture: serde_json::Value = serde_json::from_slice(&std::fs::read(fixture).unwrap()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = write(dir.path(), "devices.json", &fixture["devices"].to_string());
+    let plan = |more: &[&str]| exits(0, &[&["plan", "--disko", &file, "--blank-disks", "32G"], more].concat()).0;
+
+    let commands: Vec<Vec<String>> =
+        plan(&["--argv"]).lines().map(|line| serde_json::from_str(line).expect("each line is a JSON array")).collect();
+    let programs: Vec<&str> = commands.iter().map(|argv| argv[0].as_str()).collect();
+    let at = |program: &str| programs.iter().position(|other| *other == program).unwrap_or_else(|| panic!("{program}"));
+    assert!(at("sgdisk") < at("cryptsetup") && at("cryptsetup") < at("vgcreate") && at("vgcreate") < at("mkfs.ext4"));
+    assert!(at("mkfs.ext4") < at("mount"));
+
+    let json: serde_json::Value = serde_json::from_str(&plan(&["--json"])).unwrap();
+    let kinds: Vec<&str> = json["steps"].as_array().unwrap().iter().filter_map(|step| step["type"].as_str()).collect();
+    assert!(kinds.contains(&"format-luks") && kinds.contains(&"create-logical-volume"), "{kinds:?}");
+
+    let text = plan(&[]);
+    assert!(text.contains("Create volume group “pool” on /dev/mapper/crypted"), "{text}");
+
+    let (stdout, stderr) = exits(14, &["plan", "--disko", &file, "--blank-disks", "100M"]);
+    assert_eq!(stdout, "");
+    has_three_parts(&stderr);
+    assert!(stderr.contains("is too small"), "{stderr}");
+}
+
+#[test]
+fn a_layout_that_mounts_nothing_or_makes_no_sense_is_refused_without_a_pi() {
+    let refused = Path::new(env!("CARGO_MANIFEST_DIR")).join("../protocol/tests/fixtures/disko/refused.json");
+    let refused: serde_json::Value = serde_json::from_slice(&std::fs::read(refused).unwrap()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    for (name, layout) in refused.as_object().unwrap() {
+        let file = write(dir.path(), "devices.json", &layout.to_string());
+        let (_, stderr) = exits(13, &["plan", "--disko", &file, "--blank-disks", "32G", "--argv"]);
+        has_three_parts(&stderr);
+        assert!(stderr.contains("disk") || stderr.contains("mdadm") || stderr.contains("lvm_vg"), "{name}: {stderr}");
+    }
+}

@@ -42,6 +42,19 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
+/// As faults are written: a capital, unless a path comes first, and a full stop.
+#[must_use]
+pub fn sentence(text: &str) -> String {
+    let first = text.split(' ').next().unwrap_or_default();
+    let word = first.chars().all(|c| c.is_ascii_alphabetic() || c == ',');
+    let mut rest = text.chars();
+    let start: String = match rest.next() {
+        Some(first) if word => first.to_uppercase().collect(),
+        first => first.into_iter().collect(),
+    };
+    format!("{start}{}.", rest.as_str().trim_end_matches('.'))
+}
+
 macro_rules! fault_codes {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $exit:literal;)+) => {
         /// Every kind of failure, each with its own process exit code.

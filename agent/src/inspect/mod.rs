@@ -1,14 +1,16 @@
 //! What disks there are, what is on them and who uses them; and a layout compiled against that.
 //!
-//! [`lsblk`] is what util-linux and udev know, [`facts`] makes of it what the plan needs. Nothing here writes.
+//! [`lsblk`] is what util-linux and udev know, [`facts`] makes of it what the plan needs,
+//! and [`surroundings`] looks at what else a plan depends on: names, key files, tools. Nothing here writes.
 
 mod facts;
 mod lsblk;
+mod surroundings;
 
 use crate::run::capture;
 use cygnet_protocol::disko;
-use cygnet_protocol::fault::{Fault, FaultCode};
-use cygnet_protocol::plan::{self, DiskFacts, Options, Plan, Refusal};
+use cygnet_protocol::fault::{Fault, FaultCode, sentence};
+use cygnet_protocol::plan::{self, DiskFacts, Options, Plan};
 use rustix::fs::{Mode, OFlags};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -31,7 +33,25 @@ pub fn compile(layout: &serde_json::Value, closure_nar_size: Option<u64>) -> Res
     })?;
     let disks = disks()?;
     let options = Options { closure_nar_size, ..Options::default() };
-    plan::compile(&devices, &disks, &options).map_err(|refusal| refused(&refusal))
+    let mut plan = plan::compile(&devices, &disks, &options).map_err(|refusal| Fault::from(&refusal))?;
+    surroundings::check(&plan).map_err(|refusal| Fault::from(&refusal))?;
+    plan.warnings.extend(surroundings::missing_tools(&plan).map(|tools| {
+        format!("the image on the card has no {tools}; the installation will stop before it touches anything")
+    }));
+    Ok(plan)
+}
+
+/// Whether all tools that a plan needs are there; to be asked before anything is touched.
+pub fn tools_are_there(plan: &Plan) -> Result<(), Fault> {
+    match surroundings::missing_tools(plan) {
+        None => Ok(()),
+        Some(tools) => Err(Fault::new(
+            FaultCode::StepFailed,
+            format!("The plan needs {tools}, which the image on the card does not have."),
+            "The layout has something for which the image was not made.",
+            "Add the tools to the image, or take what needs them out of the layout. Nothing was touched.",
+        )),
+    }
 }
 
 /// Every disk of the machine.
@@ -163,6 +183,15 @@ fn running_disks() -> BTreeSet<String> {
     disks
 }
 
+/// The whole disks (`/dev/sda`) that a device lies on, through device mapper and md; none if there is no such device.
+pub fn disks_below(device: &Path) -> BTreeSet<String> {
+    let mut disks = BTreeSet::new();
+    if let Some(name) = fs::canonicalize(device).ok().and_then(|node| node.file_name().map(PathBuf::from)) {
+        whole_disks(&Path::new("/sys/class/block").join(name), &mut disks, 0);
+    }
+    disks
+}
+
 /// `…/block/8:1` → `/dev/sda`, by sysfs; through device mapper and md to every disk below.
 fn whole_disks(device: &Path, disks: &mut BTreeSet<String>, depth: u8) {
     let Ok(mut directory) = fs::canonicalize(device) else { return };
@@ -182,38 +211,6 @@ fn whole_disks(device: &Path, disks: &mut BTreeSet<String>, depth: u8) {
     if let Some(name) = directory.file_name() {
         disks.insert(format!("/dev/{}", name.to_string_lossy()));
     }
-}
-
-fn refused(refusal: &Refusal) -> Fault {
-    let code = match refusal {
-        Refusal::UnknownDisk { .. } | Refusal::AmbiguousDisk { .. } => FaultCode::UnknownDisk,
-        Refusal::RunningDisk { .. } => FaultCode::RunningDisk,
-        Refusal::ReadOnly { .. } | Refusal::InUse { .. } | Refusal::KeepsContents { .. } => FaultCode::DiskBusy,
-        Refusal::DiskTooSmall { .. } | Refusal::NoRoom { .. } | Refusal::ClosureTooBig { .. } => {
-            FaultCode::DiskTooSmall
-        }
-        Refusal::SameDisk { .. }
-        | Refusal::SectorSize { .. }
-        | Refusal::LabelTaken { .. }
-        | Refusal::PoolNameTaken { .. }
-        | Refusal::NoRoot
-        | Refusal::StoreInMemory { .. }
-        | Refusal::KeyFromPrompt { .. }
-        | Refusal::Layout { .. } => FaultCode::BadLayout,
-    };
-    Fault::new(code, sentence(&refusal.what()), sentence(&refusal.cause()), sentence(&refusal.remedy()))
-}
-
-/// As faults are written: a capital, unless a path comes first, and a full stop.
-fn sentence(text: &str) -> String {
-    let first = text.split(' ').next().unwrap_or_default();
-    let word = first.chars().all(|c| c.is_ascii_alphabetic() || c == ',');
-    let mut rest = text.chars();
-    let start: String = match rest.next() {
-        Some(first) if word => first.to_uppercase().collect(),
-        first => first.into_iter().collect(),
-    };
-    format!("{start}{}.", rest.as_str().trim_end_matches('.'))
 }
 
 /// What is different between the plan that was shown and the present one, in words.
@@ -239,7 +236,7 @@ mod tests {
     #[test]
     fn a_refusal_reads_as_every_other_fault() {
         let (disk, device) = ("ssd".to_owned(), "/dev/sda".to_owned());
-        let fault = refused(&Refusal::RunningDisk { disk, device });
+        let fault = Fault::from(&plan::Refusal::RunningDisk { disk, device });
         assert_eq!(fault.code, FaultCode::RunningDisk);
         assert_eq!(fault.what, "Disk “ssd”: /dev/sda is the disk this system runs from.");
         assert_eq!(fault.remedy, "Set disko.devices.disk.ssd.device to the disk you mean to install on.");

@@ -3,6 +3,7 @@
 
 use super::{Installation, Outcome, steps};
 use crate::agent::Agent;
+use crate::inspect;
 use crate::run::{RunError, capture};
 use cygnet_protocol::event::{EventKind, Phase};
 use cygnet_protocol::fault::{Fault, FaultCode};
@@ -25,13 +26,17 @@ pub fn export(installation: &Installation<'_>) -> Result<Outcome, Fault> {
         let sentence = step.sentence();
         installation.task(&sentence);
         for action in step.actions() {
-            if let Action::Run { argv, allow_failure } = action {
-                insist(installation, &argv, &sentence, allow_failure)?;
+            match &action {
+                Action::Run { argv, allow_failure } => insist(installation, argv, &sentence, *allow_failure)?,
+                Action::Script { .. } | Action::RunWithInput { .. } | Action::WaitForDevice { .. } => {
+                    steps::perform(installation, Phase::Export, &step, &action)?;
+                }
             }
         }
-    }
-    for pool in pools(&installation.job.plan) {
-        prove(installation, &pool)?;
+        // At once: what the pool lies on may be closed next.
+        if let Step::ExportPool { pool } = &step {
+            prove(installation, pool)?;
+        }
     }
     Ok(Outcome::Done)
 }
@@ -99,6 +104,7 @@ pub fn release(agent: &Agent, plan: &Plan) {
     let target = agent.places.target.to_string_lossy().into_owned();
     // Mounts that hooks or an interrupted activation made are not in the plan.
     let _ = capture(&["umount", "-R", &target]);
+    let _ = capture(&["umount", "-R", plan::WORKPLACE]);
     let imported = || capture(&["zpool", "list", "-H", "-o", "name,altroot"]).unwrap_or_default();
     let foreign =
         |pool: &str, table: &str| altroot(table, pool).is_some_and(|root| root != plan::TARGET && root != target);
@@ -110,6 +116,17 @@ pub fn release(agent: &Agent, plan: &Plan) {
                 Some(volume) => foreign(volume.split('/').next().unwrap_or_default(), &before),
                 None => !leads_to_the_plans_disks(plan, device),
             },
+            Step::CloseLuks { name } => !is_ours(plan, Path::new("/dev/mapper"), name),
+            Step::StopArray { name } => !is_ours(plan, Path::new("/dev/md"), name),
+            Step::RemovePartitions { partitions } => {
+                !partitions.iter().all(|path| leads_to_the_plans_disks(plan, path))
+            }
+            Step::DeactivateVolumeGroup { group } => {
+                // Of a group that is not active there is nothing here, and nothing to do.
+                let volumes = fs::read_dir(Path::new("/dev").join(group)).into_iter().flatten().flatten();
+                let paths: Vec<String> = volumes.map(|volume| volume.path().to_string_lossy().into_owned()).collect();
+                paths.is_empty() || !paths.iter().all(|path| leads_to_the_plans_disks(plan, path))
+            }
             _ => false,
         };
         if theirs {
@@ -139,13 +156,25 @@ fn altroot<'a>(table: &'a str, pool: &str) -> Option<&'a str> {
     table.lines().filter_map(|line| line.split_once('\t')).find(|(name, _)| *name == pool).map(|(_, root)| root.trim())
 }
 
+/// Whether this is on the plan's disks alone, whatever lies between. A volume of a pool is, if the plan makes volumes.
 fn leads_to_the_plans_disks(plan: &Plan, device: &str) -> bool {
     let Ok(device) = fs::canonicalize(device) else { return false };
-    let device = device.to_string_lossy();
-    plan.disks.iter().any(|disk| {
-        let disk = fs::canonicalize(&disk.device).map(|disk| disk.to_string_lossy().into_owned());
-        disk.is_ok_and(|disk| disk == device || steps::is_partition_of(&device, &disk))
-    })
+    let name = device.to_string_lossy();
+    let disks: Vec<String> = plan
+        .disks
+        .iter()
+        .filter_map(|disk| Some(fs::canonicalize(&disk.device).ok()?.to_string_lossy().into_owned()))
+        .collect();
+    if disks.iter().any(|disk| *disk == name || steps::is_partition_of(&name, disk)) {
+        return true;
+    }
+    let makes_volumes = plan.steps.iter().any(|step| matches!(step, Step::CreateVolume { .. }));
+    let below = inspect::disks_below(&device);
+    !below.is_empty() && below.iter().all(|disk| disks.contains(disk) || makes_volumes && disk.starts_with("/dev/zd"))
+}
+
+fn is_ours(plan: &Plan, directory: &Path, name: &str) -> bool {
+    leads_to_the_plans_disks(plan, &directory.join(name).to_string_lossy())
 }
 
 /// Which processes use something below `target`, as `name (pid)`: by a working directory, a root, an open file, or a

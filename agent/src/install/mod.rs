@@ -91,6 +91,7 @@ impl Installation<'_> {
                 Ok(Outcome::Skipped("the layout is kept".into()))
             }
             Phase::Destroy => {
+                inspect::tools_are_there(&self.job.plan)?;
                 inspect::unchanged(&self.job.plan, false)?;
                 self.stage(phase, Stage::Destroy)
             }

@@ -4,11 +4,8 @@ use super::{Installation, step_fault};
 use crate::run::{RunError, capture, command};
 use cygnet_protocol::event::{EventKind, Phase};
 use cygnet_protocol::fault::{Fault, FaultCode};
-use cygnet_protocol::plan::{Action, Plan, PlannedDisk, Step};
+use cygnet_protocol::plan::{Action, DEVICE_PATIENCE, Input, Plan, PlannedDisk, SecretRef, Step};
 use std::path::Path;
-
-/// How long udev may take to make a device node or link, seconds. Pools with hundreds of volumes need most of it.
-const DEVICE_PATIENCE: &str = "60";
 
 /// Carries out `steps` in the name of `phase`.
 pub fn carry_out(installation: &Installation<'_>, phase: Phase, steps: &[Step]) -> Result<(), Fault> {
@@ -26,7 +23,13 @@ pub fn carry_out(installation: &Installation<'_>, phase: Phase, steps: &[Step]) 
     Ok(())
 }
 
-fn perform(installation: &Installation<'_>, phase: Phase, step: &Step, action: &Action) -> Result<(), Fault> {
+/// Does one thing of a step.
+pub(super) fn perform(
+    installation: &Installation<'_>,
+    phase: Phase,
+    step: &Step,
+    action: &Action,
+) -> Result<(), Fault> {
     let runner = installation.runner(phase);
     match action {
         Action::Run { argv, allow_failure } => {
@@ -36,9 +39,20 @@ fn perform(installation: &Installation<'_>, phase: Phase, step: &Step, action: &
                 result => result.map_err(|e| step_fault(e, &format!("The step “{}”", step.sentence()))),
             }
         }
+        Action::RunWithInput { argv, input } => {
+            leads_home(installation, argv)?;
+            let text = match input {
+                Input::Text { text } => text.clone().into_bytes(),
+                Input::Secret { secret } => reveal(secret)?,
+            };
+            let (program, arguments) = argv.split_first().map_or(("", argv.as_slice()), |(p, rest)| (p, rest));
+            let mut tool = command(program);
+            tool.args(arguments);
+            let result = runner.drive(tool, Some(&mut text.as_slice()));
+            result.map(drop).map_err(|e| step_fault(e, &format!("The step “{}”", step.sentence())))
+        }
         Action::WaitForDevice { path, within } => {
-            let wait = ["udevadm", "wait", "--timeout", DEVICE_PATIENCE, path].map(String::from);
-            runner.run(&wait).map_err(|error| match error {
+            runner.run(&action.argv()).map_err(|error| match error {
                 RunError::Failed { .. } => missing_device(path),
                 other => step_fault(other, "Waiting for a device"),
             })?;
@@ -52,6 +66,33 @@ fn perform(installation: &Installation<'_>, phase: Phase, step: &Step, action: &
             bash.args(["-c", text]).envs(environment);
             runner.drive(bash, None).map(drop).map_err(|e| step_fault(e, &format!("The step “{}”", step.sentence())))
         }
+    }
+}
+
+/// Gets a secret; it goes nowhere but into the standard input of the tool that asks for it.
+fn reveal(secret: &SecretRef) -> Result<Vec<u8>, Fault> {
+    match secret {
+        SecretRef::PasswordFile { path } => {
+            let mut text = std::fs::read(path).map_err(|error| {
+                Fault::new(
+                    FaultCode::StepFailed,
+                    format!("The passphrase in {path} can't be read: {error}."),
+                    "The file is gone, perhaps with a restart.",
+                    "Copy it to the Pi again, and run `cygnet install` again.",
+                )
+            })?;
+            // As a shell's $(cat …) does, which is how disko reads it.
+            while text.last() == Some(&b'\n') {
+                text.pop();
+            }
+            Ok(text)
+        }
+        SecretRef::Person { name } => Err(Fault::new(
+            FaultCode::StepFailed,
+            format!("{name} needs a passphrase, which cannot be given yet."),
+            "The layout asks for it at the keyboard, and nobody sits at the Pi.",
+            "Set passwordFile or a key file in the layout, and put that file on the Pi before you install.",
+        )),
     }
 }
 

@@ -21,7 +21,7 @@ pub fn run(ui: &Ui, cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Discover(arguments) => discover::run(ui, arguments),
         Command::Status(arguments) => status::run(ui, &target(&arguments.host)?),
-        Command::Plan(arguments) => plan::run(ui, &target(&arguments.host)?, arguments),
+        Command::Plan(arguments) => plan::run(ui, arguments, |host| Target::new(host, &cli.global)),
         Command::Install(arguments) => install::run(ui, &target(&arguments.host)?, arguments),
         Command::Push(arguments) => push::run(ui, &target(&arguments.host)?, arguments),
         Command::Logs(arguments) => logs::run(ui, &target(&arguments.host)?, arguments),

@@ -50,6 +50,27 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(unit).map(Duration::from_secs).ok_or_else(|| format!("{text:?} is too long a time"))
 }
 
+/// Reads a size as disko writes it: `32G`, `500M`, `1T`, binary units (`32GiB` is the same); a number alone is bytes.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| format!("{text:?} is no size; write 32G, 500M or 1T"))?;
+    let shift = match unit.strip_suffix("iB").unwrap_or(unit) {
+        "" | "B" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        "P" => 50,
+        _ => return Err(format!("{unit:?} is no unit of size; write K, M, G, T or P")),
+    };
+    match number.checked_mul(1 << shift) {
+        Some(0) => Err("a disk of nothing holds nothing; write 32G, 500M or 1T".to_owned()),
+        Some(size) if size <= i64::MAX as u64 => Ok(size),
+        _ => Err(format!("{text:?} is too large a size")),
+    }
+}
+
 /// A table with columns as wide as their widest cell, two blanks between; nothing after the last.
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -111,6 +132,16 @@ mod tests {
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
         for bad in ["", "s", "-1s", "5 parsecs", "99999999999999999999s", "18446744073709551615h", "1.5m"] {
             assert!(parse_duration(bad).is_err(), "{bad} was accepted");
+        }
+    }
+
+    #[test]
+    fn sizes_are_binary_as_disko_s() {
+        assert_eq!(parse_size("32G"), Ok(32 << 30));
+        assert_eq!(parse_size("1TiB"), Ok(1 << 40));
+        assert_eq!(parse_size("512"), Ok(512));
+        for bad in ["", "0", "G", "-1G", "1.5G", "32X", "32g", "9999999P", "99999999999999999999"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
         }
     }
 

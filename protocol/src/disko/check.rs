@@ -2,7 +2,8 @@
 
 use super::model::{Content, DatasetKind, Devices, Group, Mode, Pool, Topology};
 use super::size::{Place, place};
-use super::{DiskoError, node};
+use super::walk::{Placed, Top};
+use super::{DiskoError, names, node};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Runs every check; the first finding is the error.
@@ -14,7 +15,11 @@ pub(super) fn check(devices: &Devices) -> Result<(), DiskoError> {
     one_device_per_disk(devices)?;
     nothing_after_the_rest(devices)?;
     labels_are_unique(devices)?;
-    pools_have_members(devices)?;
+    names_are_unique(devices)?;
+    tables_can_be_numbered(devices)?;
+    members_belong_to_something(devices)?;
+    nothing_is_made_of_itself(devices)?;
+    containers_have_members(devices)?;
     mountpoints_are_unique(devices)
 }
 
@@ -33,18 +38,23 @@ fn one_device_per_disk(devices: &Devices) -> Result<(), DiskoError> {
     Ok(())
 }
 
+/// Every GPT of the layout, with the path of its partitions.
+fn tables(devices: &Devices) -> impl Iterator<Item = (String, &super::Gpt)> {
+    devices.contents().into_iter().filter_map(|placed| match placed.content {
+        Content::Gpt(gpt) => Some((format!("{}.partitions", placed.path), gpt)),
+        _ => None,
+    })
+}
+
 fn nothing_after_the_rest(devices: &Devices) -> Result<(), DiskoError> {
-    for (name, disk) in &devices.disks {
-        let Content::Gpt(gpt) = &disk.content else {
-            continue;
-        };
+    for (path, gpt) in tables(devices) {
         let all = |text: &str| place(text, 512) == Some(Place::Default);
         let Some(at) = gpt.partitions.iter().position(|p| all(&p.start) && all(&p.end)) else {
             continue;
         };
         let rest = gpt.partitions.get(at + 1..).unwrap_or_default();
         if let (Some(greedy), Some(late)) = (gpt.partitions.get(at), rest.first()) {
-            let path = node::join(&format!("{}.content.partitions", node::join("disk", name)), &late.key);
+            let path = node::join(&path, &late.key);
             let what = format!("comes after “{}”, which takes all the remaining space", greedy.key);
             let remedy = format!("give “{}” a size or a higher priority number, so that it is made last", greedy.key);
             return Err(DiskoError::new(&path, what, remedy));
@@ -55,12 +65,9 @@ fn nothing_after_the_rest(devices: &Devices) -> Result<(), DiskoError> {
 
 fn labels_are_unique(devices: &Devices) -> Result<(), DiskoError> {
     let mut seen: BTreeMap<String, String> = BTreeMap::new();
-    for (name, disk) in &devices.disks {
-        let Content::Gpt(gpt) = &disk.content else {
-            continue;
-        };
+    for (path, gpt) in tables(devices) {
         for partition in &gpt.partitions {
-            let path = node::join(&format!("{}.content.partitions", node::join("disk", name)), &partition.key);
+            let path = node::join(&path, &partition.key);
             // Two labels may differ and still get one link, hence the path; equal labels with distinct UUIDs are confusing
             // but work, unless nothing but the label tells them apart.
             if let Some(other) = seen.insert(partition.device.clone(), path.clone()) {
@@ -72,108 +79,171 @@ fn labels_are_unique(devices: &Devices) -> Result<(), DiskoError> {
     Ok(())
 }
 
-/// Members of pool `name` as (device path as the layout spells it, our path, disk, partition), in disko's order.
-fn members<'a>(devices: &'a Devices, name: &str) -> Vec<Member<'a>> {
-    let mut found = Vec::new();
-    for (disk_name, disk) in &devices.disks {
-        match &disk.content {
-            Content::Zfs(member) if member.pool == name => {
-                found.push(Member {
-                    device: &disk.device,
-                    disko_device: &disk.device,
-                    disk: disk_name,
-                    partition: None,
-                });
-            }
-            Content::Gpt(gpt) => {
-                for partition in &gpt.partitions {
-                    if matches!(&partition.content, Some(Content::Zfs(member)) if member.pool == name) {
-                        found.push(Member {
-                            device: &partition.device,
-                            disko_device: &partition.disko_device,
-                            disk: disk_name,
-                            partition: Some(&partition.key),
-                        });
-                    }
+/// Pools, arrays, volume groups, volumes, and what LUKS opens are found by name.
+fn names_are_unique(devices: &Devices) -> Result<(), DiskoError> {
+    let mut seen = BTreeSet::new();
+    let mut add = |kind: &str, name: &str, path: String| -> Result<(), DiskoError> {
+        if seen.insert(format!("{kind} {name}")) {
+            return Ok(());
+        }
+        Err(DiskoError::new(
+            &path,
+            format!("another {kind} has this name"),
+            format!("give every {kind} a name of its own"),
+        ))
+    };
+    for (key, pool) in &devices.pools {
+        add("pool", &pool.name, Top::Pool(key).path())?;
+    }
+    for (key, array) in &devices.arrays {
+        add("array", &array.name, Top::Array(key).path())?;
+    }
+    for (key, filesystem) in &devices.bcachefs {
+        add("bcachefs", &filesystem.name, Top::Bcachefs(key).path())?;
+    }
+    for (key, group) in &devices.groups {
+        add("volume group", &group.name, Top::Group(key).path())?;
+        for volume in &group.volumes {
+            let path = node::join(&format!("{}.lvs", Top::Group(key).path()), &volume.key);
+            add("volume", &format!("{}/{}", group.name, volume.name), path.clone())?;
+            if let Some(pool) = &volume.thin_pool {
+                let is_pool =
+                    |other: &super::LogicalVolume| other.name == *pool && other.kind.as_deref() == Some("thin-pool");
+                if !group.volumes.iter().any(is_pool) {
+                    let what = format!("there is no thin pool “{pool}” in the volume group");
+                    let remedy = "define it with lvm_type = \"thin-pool\", or correct the name";
+                    return Err(DiskoError::new(&format!("{path}.pool"), what, remedy));
                 }
             }
-            _ => {}
         }
     }
-    found
+    for placed in devices.contents() {
+        if let Content::Luks(luks) = placed.content {
+            add("LUKS device", &luks.name, format!("{}.name", placed.path))?;
+        }
+    }
+    Ok(())
+}
+
+fn tables_can_be_numbered(devices: &Devices) -> Result<(), DiskoError> {
+    for placed in devices.contents() {
+        let Content::Table(table) = placed.content else {
+            continue;
+        };
+        let filled = table.partitions.iter().any(|entry| entry.content.is_some());
+        if filled && names::numbered(&placed.device, 1).is_none() {
+            let what = format!("nobody knows how the kernel calls partitions of {}", placed.device);
+            let remedy = "use a path that disko knows, such as /dev/sda or one in /dev/disk/by-id; or use gpt";
+            return Err(DiskoError::new(&placed.path, what, remedy));
+        }
+    }
+    Ok(())
+}
+
+fn members_belong_to_something(devices: &Devices) -> Result<(), DiskoError> {
+    for placed in devices.contents() {
+        let (field, kind, option, name) = match placed.content {
+            Content::Zfs(member) => ("pool", "pool", "zpool", &member.pool),
+            Content::Mdraid(member) => ("name", "array", "mdadm", &member.array),
+            Content::LvmPv(member) => ("vg", "volume group", "lvm_vg", &member.group),
+            Content::Bcachefs(member) => ("filesystem", "bcachefs", "bcachefs_filesystems", &member.filesystem),
+            _ => continue,
+        };
+        if devices.joins(placed.content).is_none() {
+            let what = format!("there is no {kind} “{name}” in the layout");
+            let remedy = format!("define disko.devices.{option}.{name}, or correct the name");
+            return Err(DiskoError::new(&format!("{}.{field}", placed.path), what, remedy));
+        }
+        if matches!((placed.content, placed.top), (Content::Zfs(_), Top::Pool(_))) {
+            return Err(DiskoError::new(placed.place(), "a pool on a zvol deadlocks", "use a partition"));
+        }
+    }
+    Ok(())
+}
+
+fn nothing_is_made_of_itself(devices: &Devices) -> Result<(), DiskoError> {
+    if devices.order().is_some() {
+        return Ok(());
+    }
+    let contents = devices.contents();
+    let joins: Vec<(Top<'_>, Top<'_>, &Placed<'_>)> =
+        contents.iter().filter_map(|placed| Some((placed.top, devices.joins(placed.content)?, placed))).collect();
+    // Whoever follows the memberships from a node and comes back to it has found a circle.
+    for (start, ..) in &joins {
+        let (mut chain, mut at) = (vec![start.path()], *start);
+        while let Some((_, next, placed)) = joins.iter().find(|(from, ..)| *from == at) {
+            chain.push(next.path());
+            if next == start {
+                let what = format!("is made of itself: {}", chain.join(" → "));
+                return Err(DiskoError::new(&placed.path, what, "take one of them out of the circle"));
+            }
+            if chain.len() > joins.len() + 1 {
+                break;
+            }
+            at = *next;
+        }
+    }
+    Err(DiskoError::new("", "arrays, volume groups or pools are made of each other in a circle", "break the circle"))
 }
 
 /// A device that belongs to a pool.
 pub(crate) struct Member<'a> {
-    /// The path udev makes.
-    pub device: &'a str,
-    /// The path disko writes.
-    pub disko_device: &'a str,
-    /// Disk it is on.
-    pub disk: &'a str,
-    /// Partition it is, unless it is the whole disk.
-    pub partition: Option<&'a str>,
+    /// Where it is.
+    pub placed: Placed<'a>,
 }
 
 impl Devices {
-    /// The members of a pool, in the order disko lists them: by disk, then by partition number.
-    pub(crate) fn members(&self, pool: &str) -> Vec<Member<'_>> {
-        members(self, pool)
+    /// The members of a pool, in the order disko lists them.
+    pub(crate) fn members(&self, pool: &Pool) -> Vec<Member<'_>> {
+        let key = self.pools.iter().find(|(_, other)| other.name == pool.name).map(|(key, _)| key);
+        let members = key.map(|key| self.members_of(Top::Pool(key))).unwrap_or_default();
+        members.into_iter().map(|placed| Member { placed }).collect()
     }
 }
 
 impl Member<'_> {
     /// Whether a topology means this device: by its path, or by the name of the disk whose partition `zfs` it is.
     pub(crate) fn is(&self, given: &str) -> bool {
+        let placed = &self.placed;
         if given.starts_with('/') {
-            given == self.disko_device || given == self.device
+            given == placed.disko_device || given == placed.device
         } else {
-            given == self.disk && self.partition == Some("zfs")
+            placed.top == Top::Disk(given) && placed.partition == Some("zfs")
         }
     }
 }
 
-fn pools_have_members(devices: &Devices) -> Result<(), DiskoError> {
-    let mut names = BTreeSet::new();
+fn containers_have_members(devices: &Devices) -> Result<(), DiskoError> {
     for (key, pool) in &devices.pools {
-        if !names.insert(pool.name.as_str()) {
-            return Err(DiskoError::new(
-                &node::join("zpool", key),
-                "another pool has this name",
-                "give every pool a name of its own",
-            ));
-        }
+        grouping(devices, pool, &Top::Pool(key).path())?;
     }
-    for (name, disk) in &devices.disks {
-        let here = |path: String, content: &Content| match content {
-            Content::Zfs(member) if !names.contains(member.pool.as_str()) => {
-                let what = format!("there is no pool “{}” in the layout", member.pool);
-                let remedy = format!("define disko.devices.zpool.{}, or correct the name", member.pool);
-                Err(DiskoError::new(&path, what, remedy))
-            }
-            _ => Ok(()),
+    for (key, array) in &devices.arrays {
+        let least = match array.level {
+            0 | 1 => 1,
+            6 => 4,
+            _ => 2,
         };
-        let path = format!("{}.content", node::join("disk", name));
-        match &disk.content {
-            Content::Gpt(gpt) => {
-                for partition in &gpt.partitions {
-                    let path = node::join(&format!("{path}.partitions"), &partition.key);
-                    partition.content.iter().try_for_each(|content| here(format!("{path}.content.pool"), content))?;
-                }
-            }
-            content => here(format!("{path}.pool"), content)?,
+        let members = devices.members_of(Top::Array(key)).len();
+        if members < least {
+            let what = format!("has {members} members, and level {} needs at least {least}", array.level);
+            let remedy =
+                format!("add content = {{ type = \"mdraid\"; name = \"{}\"; }} to disks or partitions", array.name);
+            return Err(DiskoError::new(&Top::Array(key).path(), what, remedy));
         }
     }
-    for (key, pool) in &devices.pools {
-        grouping(devices, pool, &node::join("zpool", key))?;
-        for dataset in &pool.datasets {
-            let DatasetKind::Volume { content: Some(content), .. } = &dataset.kind else {
-                continue;
-            };
-            if matches!(**content, Content::Zfs(_)) {
-                let path = node::join(&format!("{}.datasets", node::join("zpool", key)), &dataset.key);
-                return Err(DiskoError::new(&path, "a pool on a zvol deadlocks", "use a partition"));
-            }
+    for (key, group) in &devices.groups {
+        // One without anything in it is not made at all.
+        if devices.members_of(Top::Group(key)).is_empty() && !group.volumes.is_empty() {
+            let remedy =
+                format!("add content = {{ type = \"lvm_pv\"; vg = \"{}\"; }} to disks or partitions", group.name);
+            return Err(DiskoError::new(&Top::Group(key).path(), "has no members", remedy));
+        }
+    }
+    for key in devices.bcachefs.keys() {
+        if devices.members_of(Top::Bcachefs(key)).is_empty() {
+            let remedy =
+                format!("add content = {{ type = \"bcachefs\"; filesystem = \"{key}\"; }} to disks or partitions");
+            return Err(DiskoError::new(&Top::Bcachefs(key).path(), "has no members", remedy));
         }
     }
     Ok(())
@@ -195,7 +265,7 @@ fn enough(path: &str, mode: Option<&str>, members: usize) -> Result<(), DiskoErr
 }
 
 fn grouping(devices: &Devices, pool: &Pool, path: &str) -> Result<(), DiskoError> {
-    let members = members(devices, &pool.name);
+    let members = devices.members(pool);
     let topology = match &pool.mode {
         Mode::Simple(mode) => return enough(path, mode.as_deref(), members.len()),
         Mode::Topology(topology) => topology,
@@ -222,7 +292,7 @@ fn grouping(devices: &Devices, pool: &Pool, path: &str) -> Result<(), DiskoError
     match members.iter().find(|member| !named.iter().any(|name| member.is(name))) {
         None => Ok(()),
         Some(forgotten) => {
-            let what = format!("{} belongs to the pool, and no group names it", forgotten.device);
+            let what = format!("{} belongs to the pool, and no group names it", forgotten.placed.device);
             Err(DiskoError::new(&path, what, "name it in vdev, spare, log, dedup, special or cache"))
         }
     }
@@ -240,24 +310,21 @@ fn mountpoints_are_unique(devices: &Devices) -> Result<(), DiskoError> {
             }
         }
     };
-    let content_at = |content: &Content| match content {
-        Content::Filesystem(filesystem) => filesystem.mountpoint.clone(),
-        _ => None,
-    };
-    for (name, disk) in &devices.disks {
-        let path = format!("{}.content", node::join("disk", name));
-        match &disk.content {
-            Content::Gpt(gpt) => {
-                for partition in &gpt.partitions {
-                    let at = partition.content.as_ref().and_then(content_at);
-                    add(at.as_deref(), node::join(&format!("{path}.partitions"), &partition.key))?;
+    for placed in devices.contents() {
+        match placed.content {
+            Content::Filesystem(filesystem) => add(filesystem.mountpoint.as_deref(), placed.place().to_owned())?,
+            Content::Btrfs(btrfs) => {
+                add(btrfs.mountpoint.as_deref(), placed.place().to_owned())?;
+                for subvolume in &btrfs.subvolumes {
+                    let path = node::join(&format!("{}.subvolumes", placed.path), &subvolume.key);
+                    add(subvolume.mountpoint.as_deref(), path)?;
                 }
             }
-            content => add(content_at(content).as_deref(), path)?,
+            _ => {}
         }
     }
     for (key, pool) in &devices.pools {
-        let path = format!("{}.datasets", node::join("zpool", key));
+        let path = format!("{}.datasets", Top::Pool(key).path());
         let mut names = BTreeSet::new();
         for dataset in &pool.datasets {
             let path = node::join(&path, &dataset.key);
@@ -265,14 +332,21 @@ fn mountpoints_are_unique(devices: &Devices) -> Result<(), DiskoError> {
                 let what = format!("another dataset is called {} too", dataset.name);
                 return Err(DiskoError::new(&path, what, "give every dataset a name of its own"));
             }
-            add(dataset.mounted_at(), path.clone())?;
-            if let DatasetKind::Volume { content: Some(content), .. } = &dataset.kind {
-                add(content_at(content).as_deref(), path)?;
+            match dataset.kind {
+                DatasetKind::Filesystem { .. } => add(dataset.mounted_at(), path.clone())?,
+                DatasetKind::Volume { .. } => {}
             }
         }
     }
+    for (key, filesystem) in &devices.bcachefs {
+        let path = Top::Bcachefs(key).path();
+        add(filesystem.mountpoint.as_deref(), path.clone())?;
+        for (key, subvolume) in &filesystem.subvolumes {
+            add(subvolume.mountpoint.as_deref(), node::join(&format!("{path}.subvolumes"), key))?;
+        }
+    }
     for (key, nodev) in &devices.nodev {
-        add(nodev.mountpoint.as_deref(), node::join("nodev", key))?;
+        add(nodev.mountpoint.as_deref(), Top::Nodev(key).path())?;
     }
     Ok(())
 }

@@ -1,29 +1,40 @@
 //! The layout a user wrote with disko, as `config.disko.devices` evaluates to JSON.
 //!
 //! Read in this order: [`json`](self) turns bytes into a value and refuses what is not plain JSON; `node` walks that value
-//! and always knows the path it is at; `read` knows disko's types; [`model`](Devices) is what comes out; `check` finds what
-//! disko accepts although it cannot work; `names` and `size` hold the small languages disko uses inside strings.
+//! and always knows the path it is at; `read`, `read_table`, `read_layers` and `read_pool` know disko's types;
+//! [`model`](Devices) is what comes out; `walk` finds every content in it, `order` what must be made first; `check` finds
+//! what disko accepts although it cannot work; `names` and `size` hold the small languages disko uses inside strings.
 //!
 //! The rule throughout: what is not understood is refused with its path, never ignored, because the next thing done with
-//! it destroys data. Types disko has and we have not (luks, lvm, mdadm, btrfs, bcachefs, table, hybrid MBR) say so.
+//! it destroys data.
 
 pub(crate) use check::normal;
+pub(crate) use names::numbered;
 pub(crate) use node::join;
+pub(crate) use order::toposort;
+pub(crate) use walk::{Around, Origin, Placed, Top};
 
 mod check;
 mod error;
 mod json;
 mod model;
+mod model_layers;
 pub(crate) mod names;
 mod node;
+mod order;
 mod read;
+mod read_layers;
 mod read_pool;
+mod read_table;
 pub(crate) mod size;
+mod walk;
 
 pub use error::DiskoError;
 pub use model::{
-    Content, Dataset, DatasetKind, Devices, Disk, Filesystem, Gpt, Group, Hooks, Mode, Nodev, Partition, Pool, Swap,
-    Topology, Variable, ZfsMember,
+    Array, ArrayMember, BcachefsFilesystem, BcachefsMember, BcachefsSubvolume, Btrfs, BtrfsSubvolume, Content, Dataset,
+    DatasetKind, Devices, Disk, Filesystem, Gpt, Group, Hooks, Hybrid, LogicalVolume, Luks, LuksKey, Mode, Nodev,
+    Partition, PhysicalVolume, Pool, Swap, SwapFile, Table, TableEntry, TableFormat, Topology, Variable, VolumeGroup,
+    ZfsMember,
 };
 pub use names::partition_path;
 

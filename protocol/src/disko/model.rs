@@ -3,13 +3,24 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+pub use super::model_layers::{
+    Array, ArrayMember, BcachefsFilesystem, BcachefsMember, BcachefsSubvolume, Btrfs, BtrfsSubvolume, LogicalVolume,
+    Luks, LuksKey, PhysicalVolume, SwapFile, Table, TableEntry, TableFormat, VolumeGroup,
+};
+
 /// `config.disko.devices`. Maps are keyed by attribute name, in byte order, which is the order disko works in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Devices {
     /// `disk`.
     pub disks: BTreeMap<String, Disk>,
+    /// `mdadm`.
+    pub arrays: BTreeMap<String, Array>,
+    /// `lvm_vg`.
+    pub groups: BTreeMap<String, VolumeGroup>,
     /// `zpool`.
     pub pools: BTreeMap<String, Pool>,
+    /// `bcachefs_filesystems`.
+    pub bcachefs: BTreeMap<String, BcachefsFilesystem>,
     /// `nodev`.
     pub nodev: BTreeMap<String, Nodev>,
 }
@@ -67,11 +78,23 @@ pub struct Disk {
     pub hooks: Hooks,
 }
 
-/// What fills a disk, a partition or a zvol.
+/// What fills a disk, a partition, a volume, an array or an opened LUKS device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// A partition table (whole disks only).
+    /// A GUID partition table written with sgdisk; not inside partitions and volumes.
     Gpt(Gpt),
+    /// disko's legacy `table`, written with parted; not inside partitions and volumes.
+    Table(Table),
+    /// Encryption.
+    Luks(Box<Luks>),
+    /// A member of an mdadm array.
+    Mdraid(ArrayMember),
+    /// A member of a volume group.
+    LvmPv(PhysicalVolume),
+    /// A btrfs with its subvolumes.
+    Btrfs(Btrfs),
+    /// A member of a bcachefs.
+    Bcachefs(BcachefsMember),
     /// A filesystem.
     Filesystem(Filesystem),
     /// Swap.
@@ -85,8 +108,19 @@ pub enum Content {
 pub struct Gpt {
     /// In the order they are created; the first is number 1.
     pub partitions: Vec<Partition>,
+    /// Of a hybrid MBR: whether the entry that protects the GPT comes first.
+    pub efi_first: bool,
     /// Scripts.
     pub hooks: Hooks,
+}
+
+/// The MBR entry that a partition of a hybrid MBR gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hybrid {
+    /// Type as sfdisk reads it; sgdisk's guess otherwise.
+    pub mbr_type: Option<String>,
+    /// Active.
+    pub bootable: bool,
 }
 
 /// One partition.
@@ -114,6 +148,8 @@ pub struct Partition {
     pub device: String,
     /// The path disko writes into the installed system's configuration for it; differs for labels with odd characters.
     pub disko_device: String,
+    /// Its entry in a hybrid MBR.
+    pub hybrid: Option<Hybrid>,
     /// What is put in it.
     pub content: Option<Content>,
 }
@@ -144,6 +180,8 @@ pub struct Swap {
     pub discard: Option<String>,
     /// Priority.
     pub priority: Option<i64>,
+    /// The installed system encrypts it with a new key at each boot; nothing is made of it before.
+    pub random_encryption: bool,
     /// Scripts.
     pub hooks: Hooks,
 }

@@ -29,15 +29,76 @@ pub(crate) fn disko_partition_path(label: &str, uuid: Option<&str>) -> String {
     if let Some(uuid) = uuid {
         return format!("/dev/disk/by-partuuid/{uuid}");
     }
-    let mut path = String::from("/dev/disk/by-partlabel/");
+    format!("/dev/disk/by-partlabel/{}", disko_escaped(label))
+}
+
+/// As disko escapes a label for a path.
+pub(super) fn disko_escaped(label: &str) -> String {
+    let mut escaped = String::new();
     for c in label.chars() {
         if c.is_ascii_alphanumeric() || "#+,-.:=@_/".contains(c) {
-            path.push(c);
+            escaped.push(c);
         } else {
-            let _ = write!(path, "\\x{:X}", u32::from(c));
+            // Writing to a String cannot fail.
+            let _ = write!(escaped, "\\x{:X}", u32::from(c));
         }
     }
-    path
+    escaped
+}
+
+/// The path of partition `number` of a device that is not found by its label, as the kernel, udev and parted make it.
+/// `None` where disko does not know either.
+pub(crate) fn numbered(device: &str, number: u32) -> Option<String> {
+    let name = device.strip_prefix("/dev/")?;
+    let digit = name.ends_with(|c: char| c.is_ascii_digit());
+    let letters = |prefix: &str| {
+        name.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|c| c.is_ascii_lowercase()))
+    };
+    if letters("sd") || letters("vd") || letters("xvd") {
+        Some(format!("{device}{number}"))
+    } else if name.starts_with("disk/") || name.starts_with("zvol/") {
+        Some(format!("{device}-part{number}"))
+    } else if ["nvme", "mmcblk", "loop"].iter().any(|prefix| name.starts_with(prefix))
+        || name.starts_with("md/") && digit
+    {
+        Some(format!("{device}p{number}"))
+    } else if name.starts_with("md/") || name.starts_with("mapper/") {
+        Some(format!("{device}{number}"))
+    } else {
+        None
+    }
+}
+
+/// A partition type of an MBR as sfdisk reads it: hex, or one of its short names.
+pub(super) fn is_mbr_type(text: &str) -> bool {
+    let hex = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+    matches!(hex.len(), 1 | 2) && hex.bytes().all(|c| c.is_ascii_hexdigit())
+        || matches!(
+            text,
+            "L" | "S" | "E" | "X" | "U" | "R" | "V" | "linux" | "swap" | "extended" | "uefi" | "raid" | "lvm"
+        )
+}
+
+/// A name of a LUKS mapping, an array, a volume group or a logical volume: one component of a path, safe in an argv.
+pub(super) fn component(path: &str, what: &str, name: &str) -> Result<(), DiskoError> {
+    let good = name.bytes().all(|c| c.is_ascii_alphanumeric() || b"+_.-".contains(&c))
+        && !name.is_empty()
+        && name.len() < 128
+        && !name.starts_with('-')
+        && !matches!(name, "." | ".." | "control");
+    if good {
+        return Ok(());
+    }
+    let remedy = "use letters, digits, + _ . and -, and do not begin with -";
+    Err(DiskoError::new(path, format!("“{name}” is not a name {what} accepts"), remedy))
+}
+
+/// A file on the machine that is installed: absolute.
+pub(super) fn file(path: &str, file: &str) -> Result<(), DiskoError> {
+    if file.starts_with('/') && !file.ends_with('/') {
+        return Ok(());
+    }
+    Err(DiskoError::new(path, format!("“{file}” is not an absolute path of a file"), "write it from the root"))
 }
 
 /// A path of a device node: absolute, under `/dev`, without `..`.
@@ -180,6 +241,24 @@ mod tests {
         assert_eq!(partition_path("a b/c,d", None), r"/dev/disk/by-partlabel/a\x20b\x2fc\x2cd");
         assert_eq!(disko_partition_path("a b/c,d", None), r"/dev/disk/by-partlabel/a\x20b/c,d");
         assert_eq!(partition_path("x", Some("ABCD")), "/dev/disk/by-partuuid/abcd");
+    }
+
+    #[test]
+    fn partitions_are_numbered_as_the_kernel_does() {
+        for (device, partition) in [
+            ("/dev/sda", Some("/dev/sda3")),
+            ("/dev/xvdb", Some("/dev/xvdb3")),
+            ("/dev/nvme0n1", Some("/dev/nvme0n1p3")),
+            ("/dev/mmcblk0", Some("/dev/mmcblk0p3")),
+            ("/dev/disk/by-id/usb-x", Some("/dev/disk/by-id/usb-x-part3")),
+            ("/dev/md/r5", Some("/dev/md/r5p3")),
+            ("/dev/md/boot", Some("/dev/md/boot3")),
+            ("/dev/mapper/c", Some("/dev/mapper/c3")),
+            ("/dev/my-disk", None),
+            ("sda", None),
+        ] {
+            assert_eq!(numbered(device, 3).as_deref(), partition, "{device}");
+        }
     }
 
     #[test]

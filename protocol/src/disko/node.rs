@@ -130,6 +130,34 @@ impl Node {
         }
     }
 
+    /// A string that may be absent, of an object whose other fields are none of ours.
+    pub(super) fn maybe_string(&mut self, key: &str) -> Result<Option<String>, DiskoError> {
+        match self.take_or_null(key) {
+            Value::Null => Ok(None),
+            value => text(&self.at(key), value).map(Some),
+        }
+    }
+
+    /// A boolean that may be absent, which is false.
+    pub(super) fn maybe_boolean(&mut self, key: &str) -> Result<bool, DiskoError> {
+        match self.take_or_null(key) {
+            Value::Null => Ok(false),
+            Value::Bool(value) => Ok(value),
+            other => Err(wrong_type(&self.at(key), "a boolean", &other)),
+        }
+    }
+
+    /// A number of bytes that may be absent; a string of digits is one, too, as the shell would have it.
+    pub(super) fn maybe_bytes(&mut self, key: &str) -> Result<Option<u64>, DiskoError> {
+        let value = self.take_or_null(key);
+        let number = match &value {
+            Value::Null => return Ok(None),
+            Value::String(text) => text.parse().ok(),
+            other => other.as_u64(),
+        };
+        number.map(Some).ok_or_else(|| wrong_type(&self.at(key), "a number of bytes", &value))
+    }
+
     pub(super) fn list(&mut self, key: &str) -> Result<Vec<(String, Value)>, DiskoError> {
         match self.take(key)? {
             Value::Array(items) => {

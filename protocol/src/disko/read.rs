@@ -1,30 +1,42 @@
-//! disko's types, field by field: disks, partitions, what is in them, and nodev.
+//! disko's types, field by field: disks, what is on them, and nodev.
 
-use super::model::{Content, Devices, Disk, Filesystem, Gpt, Hooks, Nodev, Partition, Swap, ZfsMember};
+use super::model::{Content, Devices, Disk, Filesystem, Hooks, Nodev, Swap, ZfsMember};
 use super::node::Node;
-use super::{DiskoError, names, read_pool, size};
+use super::{DiskoError, names, read_layers, read_pool, read_table};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-const LATER: &str = "use gpt, filesystem, swap and zfs; or partition this disk with disko itself";
-/// Content types disko has and we have not.
-const UNSUPPORTED: [&str; 7] = ["luks", "lvm_pv", "mdraid", "btrfs", "bcachefs", "table", "bcachefs_filesystem"];
+/// What a content lies on, as disko spells it.
+pub(super) struct Ground {
+    /// Device path.
+    pub device: String,
+    /// The mdadm array it is, if it is one: disko calls partitions on it otherwise.
+    pub array: Option<String>,
+    /// Whether a partition table may be put on it.
+    pub whole: bool,
+}
 
-fn unsupported(path: &str, what: &str) -> DiskoError {
-    DiskoError::new(path, format!("{what} is not supported yet"), LATER)
+impl Ground {
+    /// A disk, or something opened that acts as one.
+    pub(super) fn whole(device: impl Into<String>) -> Self {
+        Self { device: device.into(), array: None, whole: true }
+    }
+
+    /// A partition or volume.
+    pub(super) fn part(device: impl Into<String>) -> Self {
+        Self { device: device.into(), array: None, whole: false }
+    }
 }
 
 /// Reads the whole of `config.disko.devices`.
 pub(super) fn devices(value: Value) -> Result<Devices, DiskoError> {
     let mut node = Node::new(String::new(), value)?;
-    for (key, what) in [("mdadm", "mdadm"), ("lvm_vg", "LVM"), ("bcachefs_filesystems", "bcachefs")] {
-        if let Some((_, first)) = node.members(key)?.into_iter().next() {
-            return Err(unsupported(first.path(), what));
-        }
-    }
     let devices = Devices {
         disks: each(&mut node, "disk", disk)?,
+        arrays: each(&mut node, "mdadm", read_layers::array)?,
+        groups: each(&mut node, "lvm_vg", read_layers::group)?,
         pools: each(&mut node, "zpool", read_pool::pool)?,
+        bcachefs: each(&mut node, "bcachefs_filesystems", read_layers::bcachefs_filesystem)?,
         nodev: each(&mut node, "nodev", nodev)?,
     };
     node.finish()?;
@@ -60,152 +72,56 @@ fn disk(_: &str, mut node: Node) -> Result<Disk, DiskoError> {
     let Some(content) = node.optional_child("content")? else {
         return Err(node.error("content", "is null", "give the disk content, or remove it from the layout"));
     };
-    let content = match content.peek_str("type") {
-        Some("gpt") => Content::Gpt(gpt(content, &device)?),
-        _ => leaf(content, &[&device])?,
-    };
+    let content = self::content(content, &Ground::whole(&device))?;
     node.finish()?;
     Ok(Disk { device, destroy, content, hooks })
 }
 
-fn gpt(mut node: Node, disk: &str) -> Result<Gpt, DiskoError> {
-    let hooks = node.hooks()?;
-    expect_type(&mut node, "gpt")?;
-    same_device(&mut node, &[disk])?;
-    node.ignore("efiGptPartitionFirst");
-    let mut sorted = Vec::new();
-    for (key, mut member) in node.members("partitions")? {
-        sorted.push((member.integer("priority")?, key, member));
-    }
-    // disko sorts by priority, then attribute name; the position is the partition's number.
-    sorted.sort_by(|(a, key_a, _), (b, key_b, _)| (a, key_a).cmp(&(b, key_b)));
-    if sorted.len() > 128 {
-        return Err(node.error("partitions", "has more than 128 members", "a GPT holds 128 partitions"));
-    }
-    let partitions =
-        (1..).zip(sorted).map(|(number, (_, key, member))| partition(number, key, member)).collect::<Result<_, _>>()?;
-    node.finish()?;
-    Ok(Gpt { partitions, hooks })
-}
-
-fn partition(number: u32, key: String, mut node: Node) -> Result<Partition, DiskoError> {
-    node.ignore("name");
-    let index = node.integer("_index")?;
-    if index != i64::from(number) {
-        let what = format!("is {index}, and by priority and name this is partition {number}");
-        return Err(node.error("_index", what, "give every partition a name of its own, and do not edit disko's JSON"));
-    }
-    if let Some(hybrid) = node.optional_child("hybrid")? {
-        return Err(unsupported(hybrid.path(), "a hybrid MBR"));
-    }
-    let type_code = node.string("type")?;
-    if !names::is_type_code(&type_code) {
-        let what = format!("“{type_code}” is not a partition type sgdisk knows");
-        return Err(node.error("type", what, "use 4 hex digits from `sgdisk --list-types`, such as 8300, or a GUID"));
-    }
-    let size = node.string("size")?;
-    if !size::is_size(&size) {
-        let what = format!("“{size}” is not a size disko accepts");
-        return Err(node.error("size", what, "write a whole number and K, M, G, T or P, such as 10G; or 100%"));
-    }
-    let place = |node: &mut Node, field: &str| -> Result<String, DiskoError> {
-        let text = node.string(field)?;
-        if size::place(&text, 512).is_none() {
-            let what = format!("“{text}” is not a position sgdisk reads");
-            return Err(node.error(field, what, "write [+-], a whole number, and K, M, G, T, P or s, such as +10G"));
-        }
-        Ok(text)
-    };
-    let start = place(&mut node, "start")?;
-    let end = place(&mut node, "end")?;
-    let alignment = match u64::try_from(node.integer("alignment")?) {
-        Ok(sectors) if sectors <= 65536 => sectors,
-        _ => return Err(node.error("alignment", "is not from 0 to 65536", "leave it out")),
-    };
-    let mut attributes = Vec::new();
-    for (path, bit) in node.list("attributes")? {
-        match bit.as_u64().and_then(|bit| u8::try_from(bit).ok()) {
-            Some(bit @ 0..=63) => attributes.push(bit),
-            _ => {
-                return Err(DiskoError::new(&path, "is not an attribute bit", "use whole numbers from 0 to 63"));
-            }
-        }
-    }
-    attributes.sort_unstable();
-    attributes.dedup();
-    let uuid = node.optional_string("uuid")?;
-    if uuid.as_deref().is_some_and(|uuid| !names::is_guid(uuid)) {
-        return Err(node.error("uuid", "is not a GUID", "write it as uuidgen(1) prints it, or leave it out"));
-    }
-    let label = node.string("label")?;
-    if label.is_empty() || label.encode_utf16().count() > 36 || !label.is_ascii() {
-        let remedy = "use 1 to 36 letters, digits, - or _ (a GPT holds no more, and disko takes ASCII only)";
-        return Err(node.error("label", format!("“{label}” cannot be a partition's name"), remedy));
-    }
-    let device = names::partition_path(&label, uuid.as_deref());
-    let disko_device = names::disko_partition_path(&label, uuid.as_deref());
-    same_device(&mut node, &[&disko_device])?;
-    let content = node.optional_child("content")?.map(|content| leaf(content, &[&disko_device])).transpose()?;
-    node.finish()?;
-    let uuid = uuid.map(|uuid| uuid.to_ascii_lowercase());
-    Ok(Partition {
-        key,
-        number,
-        label,
-        type_code,
-        attributes,
-        start,
-        end,
-        alignment,
-        uuid,
-        device,
-        disko_device,
-        content,
-    })
-}
-
 /// disko bakes the device path into every descendant. One that differs was edited, and would send a mkfs elsewhere.
-fn same_device(node: &mut Node, expected: &[&str]) -> Result<(), DiskoError> {
+pub(super) fn same_device(node: &mut Node, expected: &str) -> Result<(), DiskoError> {
     let device = node.string("device")?;
-    if expected.contains(&device.as_str()) {
+    if device == expected {
         return Ok(());
     }
-    let what = format!("is {device}, and what it lies on is {}", expected.join(" or "));
+    let what = format!("is {device}, and what it lies on is {expected}");
     Err(node.error("device", what, "set device on the disk only, and label on the partition only"))
 }
 
-/// Content that lies directly on `devices` (one path, as disko spells it).
-pub(super) fn leaf(mut node: Node, devices: &[&str]) -> Result<Content, DiskoError> {
+/// Content that lies on `ground`.
+pub(super) fn content(mut node: Node, ground: &Ground) -> Result<Content, DiskoError> {
     let kind = node.peek_str("type").unwrap_or_default().to_owned();
     match kind.as_str() {
-        "filesystem" => {
+        "filesystem" | "swap" | "zfs" => {
             let hooks = node.hooks()?;
             node.ignore("type");
-            same_device(&mut node, devices)?;
-            filesystem(node, hooks).map(Content::Filesystem)
+            same_device(&mut node, &ground.device)?;
+            match kind.as_str() {
+                "filesystem" => filesystem(node, hooks).map(Content::Filesystem),
+                "swap" => swap(node, hooks).map(Content::Swap),
+                _ => {
+                    let pool = node.string("pool")?;
+                    node.finish()?;
+                    Ok(Content::Zfs(ZfsMember { pool, hooks }))
+                }
+            }
         }
-        "swap" => {
-            let hooks = node.hooks()?;
-            node.ignore("type");
-            same_device(&mut node, devices)?;
-            swap(node, hooks).map(Content::Swap)
-        }
-        "zfs" => {
-            let hooks = node.hooks()?;
-            node.ignore("type");
-            same_device(&mut node, devices)?;
-            let pool = node.string("pool")?;
-            node.finish()?;
-            Ok(Content::Zfs(ZfsMember { pool, hooks }))
-        }
-        "gpt" => {
-            Err(node.error("type", "a partition table inside a partition is impossible", "use gpt on whole disks only"))
-        }
-        known if UNSUPPORTED.contains(&known) => Err(unsupported(node.path(), known)),
+        "gpt" | "table" if !ground.whole => Err(node.error(
+            "type",
+            "a partition table inside a partition or volume is impossible",
+            "use gpt and table on whole disks, arrays and LUKS devices only",
+        )),
+        "gpt" => read_table::gpt(node, ground).map(Content::Gpt),
+        "table" => read_table::table(node, ground).map(Content::Table),
+        "luks" => read_layers::luks(node, ground).map(|luks| Content::Luks(Box::new(luks))),
+        "mdraid" => read_layers::array_member(node, ground).map(Content::Mdraid),
+        "lvm_pv" => read_layers::physical_volume(node, ground).map(Content::LvmPv),
+        "btrfs" => read_layers::btrfs(node, ground).map(Content::Btrfs),
+        "bcachefs" => read_layers::bcachefs_member(node, ground).map(Content::Bcachefs),
         _ => {
             let found = node.string("type")?;
             let what = format!("“{found}” is not a content type of disko");
-            Err(node.error("type", what, "use gpt, filesystem, swap or zfs (ext4 is a format of filesystem)"))
+            let remedy = "use gpt, table, filesystem, swap, zfs, luks, mdraid, lvm_pv, btrfs or bcachefs (ext4 is a format of filesystem)";
+            Err(node.error("type", what, remedy))
         }
     }
 }
@@ -215,29 +131,31 @@ fn filesystem(mut node: Node, hooks: Hooks) -> Result<Filesystem, DiskoError> {
     if !names::is_filesystem_type(&format) {
         return Err(node.error("format", format!("“{format}” is not a filesystem"), "use vfat, ext4, f2fs or xfs"));
     }
-    if matches!(format.as_str(), "swap" | "zfs" | "btrfs" | "bcachefs") {
-        let what = format!("“{format}” is not made with mkfs.{format} here");
-        return Err(node.error("format", what, "use content of type swap or zfs; btrfs is not supported yet"));
+    if matches!(format.as_str(), "swap" | "zfs") {
+        let what = format!("“{format}” is not made with mkfs.{format}");
+        return Err(node.error("format", what, "use content of type swap or zfs"));
     }
     let arguments = node.strings("extraArgs")?;
-    let (mountpoint, mount_options) = mounting(&mut node)?;
+    let (mountpoint, mount_options) = mounting(&mut node, true)?;
     node.finish()?;
     Ok(Filesystem { format, arguments, mountpoint, mount_options, hooks })
 }
 
-pub(super) fn mounting(node: &mut Node) -> Result<(Option<String>, Vec<String>), DiskoError> {
+pub(super) fn mounting(node: &mut Node, blanks: bool) -> Result<(Option<String>, Vec<String>), DiskoError> {
     let at = node.optional_string("mountpoint")?;
     if let Some(at) = &at {
         names::mountpoint(&node.at("mountpoint"), at)?;
     }
-    Ok((at, mount_options(node)?))
+    Ok((at, mount_options(node, blanks)?))
 }
 
-/// Options end up as `-o WORD`; disko splices some of them into shell text, so what the shell would change is refused.
-pub(super) fn mount_options(node: &mut Node) -> Result<Vec<String>, DiskoError> {
+/// Options end up as `-o WORD`; disko splices most of them into shell text, so what the shell would change is refused. It
+/// quotes those of a filesystem, where `blanks` are kept, therefore.
+pub(super) fn mount_options(node: &mut Node, blanks: bool) -> Result<Vec<String>, DiskoError> {
     let options = node.strings("mountOptions")?;
     for (i, option) in options.iter().enumerate() {
-        if option.is_empty() || option.chars().any(|c| c.is_whitespace() || "'\"`$;&|<>\\*?(){}#".contains(c)) {
+        let breaks = |c: char| c.is_whitespace() && !(blanks && c == ' ');
+        if option.is_empty() || option.chars().any(|c| breaks(c) || "'\"`$;&|<>\\*?(){}#".contains(c)) {
             let what = format!("“{option}” is not one mount option");
             return Err(node.error_in("mountOptions", i, what, "write one option in each list element"));
         }
@@ -245,20 +163,23 @@ pub(super) fn mount_options(node: &mut Node) -> Result<Vec<String>, DiskoError> 
     Ok(options)
 }
 
-fn swap(mut node: Node, hooks: Hooks) -> Result<Swap, DiskoError> {
-    if node.boolean("randomEncryption")? {
-        return Err(unsupported(&node.at("randomEncryption"), "randomEncryption"));
-    }
-    node.ignore("resumeDevice");
-    let mut arguments = Vec::new();
-    for (i, argument) in node.strings("extraArgs")?.iter().enumerate() {
-        // disko splices these into shell text, where "-L x" becomes two words.
+/// Arguments that disko splices into shell text, where "-L x" becomes two words.
+pub(super) fn words(node: &mut Node, key: &str) -> Result<Vec<String>, DiskoError> {
+    let mut words = Vec::new();
+    for (i, argument) in node.strings(key)?.iter().enumerate() {
         if argument.chars().any(|c| "'\"`$;&|<>\\*?(){}#~[]".contains(c)) {
             let what = format!("“{argument}” would be changed by the shell disko gives it to");
-            return Err(node.error_in("extraArgs", i, what, "use plain words only"));
+            return Err(node.error_in(key, i, what, "use plain words only"));
         }
-        arguments.extend(argument.split_whitespace().map(str::to_owned));
+        words.extend(argument.split_whitespace().map(str::to_owned));
     }
+    Ok(words)
+}
+
+fn swap(mut node: Node, hooks: Hooks) -> Result<Swap, DiskoError> {
+    let random_encryption = node.boolean("randomEncryption")?;
+    node.ignore("resumeDevice");
+    let arguments = words(&mut node, "extraArgs")?;
     let discard = node.optional_string("discardPolicy")?;
     if discard.as_deref().is_some_and(|policy| !matches!(policy, "once" | "pages" | "both")) {
         return Err(node.error("discardPolicy", "is not a policy swapon(8) knows", "use once, pages or both"));
@@ -267,9 +188,9 @@ fn swap(mut node: Node, hooks: Hooks) -> Result<Swap, DiskoError> {
     if priority.is_some_and(|priority| !(-1..=32767).contains(&priority)) {
         return Err(node.error("priority", "is not from -1 to 32767", "see swapon(8)"));
     }
-    let mount_options = mount_options(&mut node)?;
+    let mount_options = mount_options(&mut node, true)?;
     node.finish()?;
-    Ok(Swap { arguments, mount_options, discard, priority, hooks })
+    Ok(Swap { arguments, mount_options, discard, priority, random_encryption, hooks })
 }
 
 fn nodev(_: &str, mut node: Node) -> Result<Nodev, DiskoError> {
@@ -283,7 +204,7 @@ fn nodev(_: &str, mut node: Node) -> Result<Nodev, DiskoError> {
     if device.is_empty() || device.starts_with('-') {
         return Err(node.error("device", format!("“{device}” cannot be mounted"), "give the source to mount"));
     }
-    let (mountpoint, mount_options) = mounting(&mut node)?;
+    let (mountpoint, mount_options) = mounting(&mut node, false)?;
     node.finish()?;
     Ok(Nodev { fstype, device, mountpoint, mount_options, hooks })
 }

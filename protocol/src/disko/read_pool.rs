@@ -2,7 +2,7 @@
 
 use super::model::{Dataset, DatasetKind, Group, Mode, Pool, Topology};
 use super::node::Node;
-use super::read::{expect_type, leaf, mount_options, mounting};
+use super::read::{Ground, content, expect_type, mount_options, mounting};
 use super::{DiskoError, names};
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ pub(super) fn pool(_: &str, mut node: Node) -> Result<Pool, DiskoError> {
     let options = properties(&mut node, "options")?;
     let root_options = properties(&mut node, "rootFsOptions")?;
     // The implicit dataset `__root` repeats these two, and disko acts on that one.
-    let (_, _) = mounting(&mut node)?;
+    let (_, _) = mounting(&mut node, false)?;
     let datasets = node
         .members("datasets")?
         .into_iter()
@@ -97,7 +97,7 @@ fn dataset(pool: &str, key: String, mut node: Node) -> Result<Dataset, DiskoErro
                 return Err(node.error("_name", what, "do not edit disko's JSON"));
             }
             names::dataset(node.path(), &name)?;
-            let (mountpoint, mount_options) = mounting(&mut node)?;
+            let (mountpoint, mount_options) = mounting(&mut node, false)?;
             node.finish()?;
             let kind = DatasetKind::Filesystem { create, mountpoint, mount_options };
             Ok(Dataset { key, name, options, kind, hooks })
@@ -113,9 +113,10 @@ fn dataset(pool: &str, key: String, mut node: Node) -> Result<Dataset, DiskoErro
                 return Err(node.error("size", what, "write a number and K, M, G or T, such as 10G"));
             }
             let arguments = node.strings("extraArgs")?;
-            mount_options(&mut node)?;
+            mount_options(&mut node, false)?;
             let device = format!("/dev/zvol/{name}");
-            let content = node.optional_child("content")?.map(|content| leaf(content, &[&device])).transpose()?;
+            let content =
+                node.optional_child("content")?.map(|node| content(node, &Ground::part(device))).transpose()?;
             node.finish()?;
             let kind = DatasetKind::Volume { size, arguments, content: content.map(Box::new) };
             Ok(Dataset { key, name, options, kind, hooks })

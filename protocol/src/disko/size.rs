@@ -63,6 +63,40 @@ pub(crate) fn place(text: &str, sector_bytes: u32) -> Option<Place> {
     })
 }
 
+/// A position as parted reads it: a number, perhaps negative or with a fraction, and a unit.
+pub(crate) fn is_parted_position(text: &str) -> bool {
+    let text = text.strip_prefix('-').unwrap_or(text);
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == '%');
+    let unit = text.get(number.len()..).unwrap_or_default();
+    const UNITS: [&str; 20] = [
+        "", "%", "s", "b", "k", "m", "g", "t", "p", "kb", "mb", "gb", "tb", "pb", "kib", "mib", "gib", "tib", "pib",
+        "cyl",
+    ];
+    let digits = |part: &str| !part.is_empty() && part.len() < 19 && part.bytes().all(|c| c.is_ascii_digit());
+    let good = match number.split_once('.') {
+        Some((whole, fraction)) => digits(whole) && digits(fraction),
+        None => digits(number),
+    };
+    good && UNITS.contains(&unit.to_ascii_lowercase().as_str())
+}
+
+/// A size as lvcreate(8) and btrfs(8) read it, or a percentage that disko understands: `50%`, `100%FREE`, `30%VG`.
+pub(crate) fn is_lvm_size(text: &str) -> bool {
+    let digits = |part: &str| !part.is_empty() && part.len() < 19 && part.bytes().all(|c| c.is_ascii_digit());
+    if let Some((number, of)) = text.split_once('%') {
+        let of = of.to_ascii_uppercase();
+        return digits(number.strip_prefix('+').unwrap_or(number))
+            && matches!(of.as_str(), "" | "FREE" | "VG" | "PVS" | "ORIGIN");
+    }
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = text.get(number.len()..).unwrap_or_default();
+    let good = match number.split_once('.') {
+        Some((whole, fraction)) => digits(whole) && digits(fraction),
+        None => digits(number),
+    };
+    good && (unit.is_empty() || unit.len() <= 3 && unit.starts_with(|c: char| "bBsSkKmMgGtTpPeE".contains(c)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +110,16 @@ mod tests {
             ["", "10GiB", "10.5G", "10g", "50%", "-1G", "+1G", "G", "1 G", "5s", "1MM", "١G", "99999999999999999999"]
         {
             assert!(!is_size(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn parted_has_a_notation_of_its_own() {
+        for good in ["1M", "500MiB", "100%", "-1s", "0%", "1.5GB", "2048s", "34"] {
+            assert!(is_parted_position(good), "{good}");
+        }
+        for bad in ["", "-", "M", "1X", "1 M", "--1", "1.M", "100%%", "$(x)"] {
+            assert!(!is_parted_position(bad), "{bad}");
         }
     }
 

@@ -1,6 +1,8 @@
 //! What a step runs: an argv for every tool, bash only for the user's own hooks.
 
-use super::step::{Step, Vdev};
+use super::parts::Vdev;
+use super::secret::SecretRef;
+use super::step::Step;
 use crate::disko::Variable;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -17,7 +19,14 @@ pub enum Action {
         /// Whether a failure is noted and passed over.
         allow_failure: bool,
     },
-    /// Wait for a path to exist (up to the agent's own limit).
+    /// Run a program as above, with something on its standard input.
+    RunWithInput {
+        /// Program (looked up in PATH) and arguments.
+        argv: Vec<String>,
+        /// What it reads.
+        input: Input,
+    },
+    /// Wait for a path to exist (up to [`DEVICE_PATIENCE`]).
     WaitForDevice {
         /// The path to appear.
         path: String,
@@ -33,8 +42,41 @@ pub enum Action {
     },
 }
 
+/// What a program reads from its standard input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Input {
+    /// This.
+    Text {
+        /// All of it.
+        text: String,
+    },
+    /// A secret, and nothing behind it.
+    Secret {
+        /// Which.
+        secret: SecretRef,
+    },
+}
+
+/// How long udev may take to make a device node or link, seconds. Pools with hundreds of volumes need most of it.
+pub const DEVICE_PATIENCE: &str = "60";
+
+impl Action {
+    /// The command this comes down to. A secret is never in it.
+    #[must_use]
+    pub fn argv(&self) -> Vec<String> {
+        match self {
+            Self::Run { argv, .. } | Self::RunWithInput { argv, .. } => argv.clone(),
+            Self::WaitForDevice { path, .. } => {
+                ["udevadm", "wait", "--timeout", DEVICE_PATIENCE, path].map(str::to_owned).into()
+            }
+            Self::Script { text, .. } => ["bash", "-c", text].map(str::to_owned).into(),
+        }
+    }
+}
+
 /// Collects an argv from pieces of different string types.
-fn run<I>(argv: I) -> Action
+pub(super) fn run<I>(argv: I) -> Action
 where
     I: IntoIterator,
     I::Item: Into<String>,
@@ -42,7 +84,7 @@ where
     Action::Run { argv: argv.into_iter().map(Into::into).collect(), allow_failure: false }
 }
 
-fn tolerated(action: Action) -> Action {
+pub(super) fn tolerated(action: Action) -> Action {
     match action {
         Action::Run { argv, .. } => Action::Run { argv, allow_failure: true },
         other => other,
@@ -50,12 +92,22 @@ fn tolerated(action: Action) -> Action {
 }
 
 /// Lets the kernel and udev see a changed table. disko tolerates a failing partprobe, because udev's own re-read may win.
-fn reread(device: &str) -> [Action; 3] {
+pub(super) fn reread(device: &str) -> [Action; 3] {
     [
         tolerated(run(["partprobe", device])),
         run(["udevadm", "trigger", "--subsystem-match=block"]),
         run(["udevadm", "settle", "--timeout", "120"]),
     ]
+}
+
+/// Gives a program that asks for a secret what it asks for.
+pub(super) fn asking(action: Action, secret: Option<&SecretRef>) -> Action {
+    match (action, secret) {
+        (Action::Run { argv, .. }, Some(secret)) => {
+            Action::RunWithInput { argv, input: Input::Secret { secret: secret.clone() } }
+        }
+        (action, _) => action,
+    }
 }
 
 fn with_flag<'a>(flag: &'a str, values: &'a [String]) -> impl Iterator<Item = String> + 'a {
@@ -81,7 +133,7 @@ impl Step {
                 actions.extend(reread(device));
                 actions
             }
-            Self::ClearTable { device } => vec![run(["sgdisk", "--clear", device])],
+            Self::ClearTable { device, .. } => vec![run(["sgdisk", "--clear", device])],
             Self::CreatePartition { .. } => self.create_partition(),
             Self::WaitForDevice { path, within, .. } => {
                 vec![Action::WaitForDevice { path: path.clone(), within: within.clone() }]
@@ -98,8 +150,13 @@ impl Step {
                 argv.push(device.clone());
                 vec![run(argv)]
             }
-            Self::CreatePool { pool, properties, root_properties, vdevs } => {
-                create_pool(pool, properties, root_properties, vdevs)
+            Self::CreatePool { pool, properties, root_properties, vdevs, secret } => {
+                let mut actions = create_pool(pool, properties, root_properties, vdevs);
+                if !actions.is_empty() {
+                    let create = actions.remove(0);
+                    actions.insert(0, asking(create, secret.as_ref()));
+                }
+                actions
             }
             Self::SetProperties { dataset, properties } => {
                 let mut argv: Vec<String> = ["zfs", "set", "-u"].map(Into::into).into();
@@ -107,18 +164,18 @@ impl Step {
                 argv.push(dataset.clone());
                 vec![run(argv)]
             }
-            Self::CreateDataset { dataset, properties: map } => {
+            Self::CreateDataset { dataset, properties: map, secret } => {
                 let mut argv: Vec<String> = ["zfs", "create", "-up", dataset].map(Into::into).into();
                 argv.extend(properties("-o", map));
-                vec![run(argv)]
+                vec![asking(run(argv), secret.as_ref())]
             }
-            Self::CreateVolume { dataset, size, properties: map, arguments } => {
+            Self::CreateVolume { dataset, size, properties: map, arguments, secret } => {
                 let mut argv: Vec<String> = ["zfs", "create", dataset].map(Into::into).into();
                 argv.extend(properties("-o", map));
                 argv.extend(["-V".to_owned(), size.clone()]);
                 argv.extend_from_slice(arguments);
                 vec![
-                    run(argv),
+                    asking(run(argv), secret.as_ref()),
                     run(["zvol_wait"]),
                     tolerated(run(["partprobe".to_owned(), format!("/dev/zvol/{dataset}")])),
                     run(["udevadm", "trigger", "--subsystem-match=block"]),
@@ -153,11 +210,36 @@ impl Step {
                 vec![run(argv)]
             }
             Self::LoadKey { dataset, location } => {
-                vec![run(["zfs", "load-key", "-L", location, dataset])]
+                let secret = SecretRef::Person { name: dataset.clone() };
+                let asked = (location == "prompt").then_some(&secret);
+                vec![asking(run(["zfs", "load-key", "-L", location, dataset]), asked)]
             }
             Self::Unmount { target } => vec![run(["umount", target])],
             Self::SwapOff { device } => vec![run(["swapoff", device])],
             Self::ExportPool { pool } => vec![run(["zpool", "export", pool])],
+            Self::MakeHybridMbr { .. }
+            | Self::CreateTable { .. }
+            | Self::CreateTablePartition { .. }
+            | Self::FormatLuks { .. }
+            | Self::OpenLuks { .. }
+            | Self::AddLuksKey { .. }
+            | Self::CreateArray { .. }
+            | Self::CreatePhysicalVolume { .. }
+            | Self::CreateVolumeGroup { .. }
+            | Self::CreateLogicalVolume { .. }
+            | Self::MakeBtrfs { .. }
+            | Self::CreateSubvolume { .. }
+            | Self::CreateSwapFiles { .. }
+            | Self::MakeBcachefs { .. }
+            | Self::UnlockBcachefs { .. }
+            | Self::CreateBcachefsSubvolume { .. }
+            | Self::AssembleArray { .. }
+            | Self::ReadTable { .. }
+            | Self::ActivateVolumeGroup { .. }
+            | Self::StopArray { .. }
+            | Self::DeactivateVolumeGroup { .. }
+            | Self::CloseLuks { .. }
+            | Self::RemovePartitions { .. } => self.layer_actions(),
         }
     }
 

@@ -1,8 +1,11 @@
 //! What follows from a plan's steps later: unmounting, and mounting again after a restart.
 
 use super::Plan;
-use super::step::{Stage, Step};
-use std::collections::BTreeMap;
+use super::action::{Action, Input};
+use super::parts::Stage;
+use super::secret::{Key, SecretRef};
+use super::step::Step;
+use crate::disko::numbered;
 
 /// One filesystem of the new system, mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,45 +49,99 @@ impl Plan {
         layout
     }
 
-    /// Undoes the mounting: swap off, unmount in reverse order, export pools in reverse order.
+    /// Undoes the mounting: swap off, unmount in reverse order, close what was opened in reverse order. With the hooks
+    /// of the layout around it, if it has such.
     #[must_use]
     pub fn unmount(&self) -> Vec<Step> {
-        let TargetLayout { mounts, pools, swaps } = self.target_layout();
+        let own: Vec<Step> = self.steps.iter().filter(|step| step.phase() == Stage::Unmount).cloned().collect();
+        if !own.is_empty() {
+            return own;
+        }
+        let TargetLayout { mounts, swaps, .. } = self.target_layout();
         let swaps = swaps.into_iter().rev().map(|device| Step::SwapOff { device });
         let mounts = mounts.into_iter().rev().map(|mount| Step::Unmount { target: mount.target });
-        let pools = pools.into_iter().rev().map(|pool| Step::ExportPool { pool });
-        swaps.chain(mounts).chain(pools).collect()
+        swaps.chain(mounts).chain(closings(&self.steps)).collect()
     }
 
-    /// Mounts the formatted disks again after a restart: import pools, load keys from the files they were created with,
-    /// then the plan's own mount steps (hooks included).
+    /// Mounts the formatted disks again after a restart: assemble arrays, open LUKS devices, activate volume groups, import
+    /// pools, load keys from where they were when the plan was carried out, in the order in which all that was made; then
+    /// the plan's own mount steps (hooks included).
     #[must_use]
     pub fn remount(&self) -> Vec<Step> {
         let mut steps = Vec::new();
         for step in &self.steps {
-            if let Step::CreatePool { pool, vdevs, .. } = step {
-                let mut search: Vec<String> =
-                    vdevs.iter().flat_map(|vdev| &vdev.members).map(|member| self.searched(member)).collect();
-                search.sort();
-                search.dedup();
-                steps.push(Step::ImportPool { pool: pool.clone(), search });
+            match step {
+                Step::CreateArray { name, members, .. } => {
+                    steps.push(Step::AssembleArray { name: name.clone(), members: members.clone() });
+                }
+                Step::CreateVolumeGroup { group, .. } => {
+                    steps.push(Step::ActivateVolumeGroup { group: group.clone() });
+                }
+                Step::OpenLuks { device, name, key, allow_discards, bypass_workqueues, arguments, .. } => {
+                    steps.push(Step::WaitForDevice { path: device.clone(), within: None, stage: Stage::Mount });
+                    steps.push(Step::OpenLuks {
+                        device: device.clone(),
+                        name: name.clone(),
+                        key: key.clone(),
+                        allow_discards: *allow_discards,
+                        bypass_workqueues: *bypass_workqueues,
+                        arguments: arguments.clone(),
+                        persistent: false,
+                    });
+                    let device = format!("/dev/mapper/{name}");
+                    if !partitions_on(&self.steps, &device).is_empty() {
+                        steps.push(Step::ReadTable { device });
+                    }
+                }
+                Step::UnlockBcachefs { .. } => steps.push(step.clone()),
+                Step::CreatePool { pool, vdevs, .. } => {
+                    let mut search: Vec<String> =
+                        vdevs.iter().flat_map(|vdev| &vdev.members).map(|member| self.searched(member)).collect();
+                    search.sort();
+                    search.dedup();
+                    steps.push(Step::ImportPool { pool: pool.clone(), search });
+                }
+                _ => {}
             }
-        }
-        steps.extend(
-            self.keys().map(|(dataset, location)| Step::LoadKey {
+            steps.extend(zfs_key(step).map(|(dataset, location)| Step::LoadKey {
                 dataset: dataset.to_owned(),
                 location: location.to_owned(),
-            }),
-        );
+            }));
+        }
         steps.extend(self.steps.iter().filter(|step| step.phase() == Stage::Mount).cloned());
         steps
     }
 
-    /// Files with encryption keys the layout names (`keylocation=file://…`); they must exist before formatting begins.
+    /// Secrets that somebody has to give, each once.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<SecretRef> {
+        let mut secrets: Vec<SecretRef> =
+            self.inputs().filter(|secret| matches!(secret, SecretRef::Person { .. })).collect();
+        secrets.sort();
+        secrets.dedup();
+        secrets
+    }
+
+    fn inputs(&self) -> impl Iterator<Item = SecretRef> {
+        self.steps.iter().flat_map(Step::actions).filter_map(|action| match action {
+            Action::RunWithInput { input: Input::Secret { secret }, .. } => Some(secret),
+            _ => None,
+        })
+    }
+
+    /// Files with keys and passphrases the layout names; they must exist before formatting begins.
     #[must_use]
     pub fn key_files(&self) -> Vec<String> {
-        let mut files: Vec<String> =
-            self.keys().filter_map(|(_, location)| location.strip_prefix("file://")).map(str::to_owned).collect();
+        let of_zfs = self.steps.iter().filter_map(zfs_key).filter_map(|(_, location)| location.strip_prefix("file://"));
+        let of_luks = self.steps.iter().filter_map(|step| match step {
+            Step::FormatLuks { key: Key::File { path, .. }, .. } | Step::AddLuksKey { path, .. } => Some(path.as_str()),
+            _ => None,
+        });
+        let mut files: Vec<String> = of_zfs.chain(of_luks).map(str::to_owned).collect();
+        files.extend(self.inputs().filter_map(|secret| match secret {
+            SecretRef::PasswordFile { path } => Some(path),
+            SecretRef::Person { .. } => None,
+        }));
         files.sort();
         files.dedup();
         files
@@ -101,17 +158,52 @@ impl Plan {
             (true, false, false) => format!("{member}1"),
         }
     }
+}
 
-    fn keys(&self) -> impl Iterator<Item = (&str, &str)> {
-        fn location(map: &BTreeMap<String, String>) -> Option<&str> {
-            map.get("keylocation").map(String::as_str).filter(|location| *location != "none")
+/// The dataset that a step makes an encryption root, and where its key is.
+fn zfs_key(step: &Step) -> Option<(&str, &str)> {
+    let (name, properties, secret) = match step {
+        Step::CreatePool { pool, root_properties, secret, .. } => (pool, root_properties, secret),
+        Step::CreateDataset { dataset, properties, secret }
+        | Step::CreateVolume { dataset, properties, secret, .. } => (dataset, properties, secret),
+        _ => return None,
+    };
+    let location = properties.get("keylocation").map(String::as_str).filter(|location| *location != "none");
+    Some((name, location.or(secret.as_ref().map(|_| "prompt"))?))
+}
+
+/// Partitions that these steps make on a device that is not a disk, by their paths.
+fn partitions_on(steps: &[Step], device: &str) -> Vec<String> {
+    let numbers = steps.iter().filter_map(|step| match step {
+        Step::CreatePartition { device: on, number, .. } | Step::CreateTablePartition { device: on, number, .. }
+            if on == device =>
+        {
+            Some(*number)
         }
-        self.steps.iter().filter_map(|step| match step {
-            Step::CreatePool { pool, root_properties, .. } => Some((pool.as_str(), location(root_properties)?)),
-            Step::CreateDataset { dataset, properties, .. } | Step::CreateVolume { dataset, properties, .. } => {
-                Some((dataset.as_str(), location(properties)?))
+        _ => None,
+    });
+    numbers.filter_map(|number| numbered(device, number)).collect()
+}
+
+/// Lets go of what these steps opened or made, in reverse order.
+pub(super) fn closings(steps: &[Step]) -> Vec<Step> {
+    let mut closings = Vec::new();
+    for step in steps.iter().rev() {
+        match step {
+            Step::CreatePool { pool, .. } => closings.push(Step::ExportPool { pool: pool.clone() }),
+            Step::CreateArray { name, .. } => closings.push(Step::StopArray { name: name.clone() }),
+            Step::CreateVolumeGroup { group, .. } => {
+                closings.push(Step::DeactivateVolumeGroup { group: group.clone() });
             }
-            _ => None,
-        })
+            Step::OpenLuks { name, .. } => {
+                let partitions = partitions_on(steps, &format!("/dev/mapper/{name}"));
+                if !partitions.is_empty() {
+                    closings.push(Step::RemovePartitions { partitions });
+                }
+                closings.push(Step::CloseLuks { name: name.clone() });
+            }
+            _ => {}
+        }
     }
+    closings
 }

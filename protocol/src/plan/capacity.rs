@@ -4,7 +4,7 @@ use super::gpt::Extent;
 use super::mounting::{Backing, Tree};
 use super::refusal::Refusal;
 use super::{DiskFacts, Options};
-use crate::disko::{Devices, Disk, Mode, Pool};
+use crate::disko::{Devices, Disk, Mode, Origin, Pool};
 use std::collections::BTreeMap;
 
 /// Bytes a system of this NAR size needs: itself, a tenth for metadata and blocks half used, and 64 MiB for its database
@@ -32,20 +32,23 @@ impl Sizes<'_> {
         self.extents.get(name).and_then(|extents| extents.get(index)).map_or(0, |extent| extent.bytes(sector))
     }
 
-    /// What a pool can hold, before its own metadata.
-    fn pool(&self, devices: &Devices, pool: &Pool) -> u64 {
-        let members = devices.members(&pool.name);
+    /// The size of what lies there; unknown for what is still to be made.
+    fn origin(&self, origin: Origin<'_>) -> Option<u64> {
+        match origin {
+            Origin::Disk(disk) => Some(self.disk(disk)),
+            Origin::Partition(disk, index) => Some(self.partition(disk, index)),
+            Origin::Elsewhere => None,
+        }
+    }
+
+    /// What a pool can hold, before its own metadata; unknown if a member's size is.
+    fn pool(&self, devices: &Devices, pool: &Pool) -> Option<u64> {
+        let members = devices.members(pool);
+        let sizes: Option<Vec<u64>> = members.iter().map(|member| self.origin(member.placed.origin)).collect();
+        let sizes = sizes?;
         let size = |device: &str| -> u64 {
-            let Some(member) = members.iter().find(|member| member.is(device)) else {
-                return 0;
-            };
-            match (member.partition, devices.disks.get(member.disk).map(|disk| &disk.content)) {
-                (Some(key), Some(crate::disko::Content::Gpt(gpt))) => {
-                    let index = gpt.partitions.iter().position(|partition| partition.key == key);
-                    index.map_or(0, |index| self.partition(member.disk, index))
-                }
-                _ => self.disk(member.disk),
-            }
+            let found = members.iter().zip(&sizes).find(|(member, _)| member.is(device));
+            found.map_or(0, |(_, size)| *size)
         };
         let group = |mode: Option<&str>, sizes: Vec<u64>| -> u64 {
             let least = sizes.iter().min().copied().unwrap_or(0);
@@ -58,18 +61,21 @@ impl Sizes<'_> {
                 Some(_) => least.saturating_mul(count.saturating_sub(1)),
             }
         };
-        match &pool.mode {
-            Mode::Simple(mode) => group(mode.as_deref(), members.iter().map(|member| size(member.device)).collect()),
+        Some(match &pool.mode {
+            Mode::Simple(mode) => group(mode.as_deref(), sizes.clone()),
             Mode::Topology(topology) => topology.vdev.iter().fold(0, |sum, vdev| {
                 let sizes = vdev.members.iter().map(|member| size(member)).collect();
                 sum.saturating_add(group(vdev.mode.as_deref(), sizes))
             }),
-        }
+        })
     }
 }
 
 /// Refuses a layout that has no root, keeps the store in memory, or has too little room for it.
 pub(super) fn check(devices: &Devices, tree: &Tree<'_>, sizes: &Sizes<'_>, options: &Options) -> Result<(), Refusal> {
+    if tree.mounts.is_empty() && !devices.disks.is_empty() {
+        return Err(Refusal::NothingMounted);
+    }
     if !options.require_root {
         return Ok(());
     }
@@ -97,13 +103,17 @@ pub(super) fn check(devices: &Devices, tree: &Tree<'_>, sizes: &Sizes<'_>, optio
                 continue;
             }
             // How much room there is cannot be known here.
-            Backing::Elsewhere | Backing::Volume(_) => return Ok(()),
-            Backing::Partition(disk, index) => (mounted.source.clone(), sizes.partition(disk, *index)),
-            Backing::Disk(disk) => (mounted.source.clone(), sizes.disk(disk)),
-            Backing::Pool(key) => match devices.pools.get(*key) {
-                Some(pool) => (format!("the pool {}", pool.name), sizes.pool(devices, pool)),
+            Backing::Elsewhere => return Ok(()),
+            Backing::Device(origin) => match sizes.origin(*origin) {
+                Some(size) => (mounted.source.clone(), size),
                 None => return Ok(()),
             },
+            Backing::Pool(key) => {
+                match devices.pools.get(*key).and_then(|pool| Some((pool, sizes.pool(devices, pool)?))) {
+                    Some((pool, size)) => (format!("the pool {}", pool.name), size),
+                    None => return Ok(()),
+                }
+            }
         };
         return match options.closure_nar_size.map(space_needed) {
             Some(needed) if needed > available => Err(Refusal::ClosureTooBig { store, available, needed }),

@@ -2,10 +2,11 @@
 
 use super::capacity::{self, Sizes};
 use super::gpt::{self, Extent};
+use super::layers::Maker;
 use super::refusal::Refusal;
-use super::step::{HookTime, Stage, Step};
-use super::{DiskFacts, Options, Plan, PlannedDisk, format, mounting, target};
-use crate::disko::{Content, Devices, Disk, Hooks, join};
+use super::step::Step;
+use super::{DiskFacts, Options, Plan, PlannedDisk, format, mounting, partition, target};
+use crate::disko::{Content, Devices, Disk, Hooks, Placed, Top, join};
 use std::collections::BTreeMap;
 
 /// Makes the plan, or says why there is none. Pure: the same input gives the same plan and digest.
@@ -25,26 +26,27 @@ pub fn compile(devices: &Devices, disks: &[DiskFacts], options: &Options) -> Res
     let tree = mounting::tree(devices)?;
     capacity::check(devices, &tree, &Sizes { targets: &targets, extents: &extents }, options)?;
 
+    // A circle was refused when the layout was read.
+    let order = devices.order().unwrap_or_default();
     let mut steps = Vec::new();
     for (disk, facts) in targets.values() {
         steps.extend(format::destroy(disk, facts));
     }
-    for (name, (disk, facts)) in &targets {
+    for (name, (disk, facts)) in order.iter().filter_map(|top| disk_of(*top, &targets)) {
         let extents = extents.get(name).map(Vec::as_slice).unwrap_or_default();
-        steps.extend(format::partition(name, disk, facts, extents));
+        steps.extend(partition::of_disk(name, disk, facts, extents));
     }
-    for (name, (disk, _)) in &targets {
-        steps.extend(format::fill(name, disk));
+    let maker = Maker { devices, options };
+    let mut made = Vec::new();
+    for top in &order {
+        made.push((*top, maker.top(*top)?));
     }
-    for (key, nodev) in &devices.nodev {
-        for when in [HookTime::PreCreate, HookTime::PostCreate] {
-            steps.extend(format::hook(&join("nodev", key), &nodev.hooks, when, Stage::Format));
-        }
+    steps.extend(made.iter().flat_map(|(_, steps)| steps.clone()));
+    steps.extend(mounting::mount(devices, &order, &tree, options));
+    let unmounting = |hooks: &Hooks| !(hooks.pre_unmount.is_empty() && hooks.post_unmount.is_empty());
+    if all_hooks(devices).into_iter().any(unmounting) {
+        steps.extend(mounting::unmount(devices, &made, &tree, options));
     }
-    for (key, pool) in &devices.pools {
-        steps.extend(format::pool(key, pool, devices)?);
-    }
-    steps.extend(mounting::mount(devices, &tree, options));
 
     let planned = targets
         .iter()
@@ -57,6 +59,14 @@ pub fn compile(devices: &Devices, disks: &[DiskFacts], options: &Options) -> Res
         .collect();
     let warnings = warnings(devices, &steps);
     Ok(Plan::new(planned, steps, warnings))
+}
+
+/// The disk that a node of the top level is, with its name.
+fn disk_of<'a, T: Copy>(top: Top<'a>, disks: &BTreeMap<&str, T>) -> Option<(&'a str, T)> {
+    match top {
+        Top::Disk(name) => Some((name, *disks.get(name)?)),
+        Top::Bcachefs(_) | Top::Group(_) | Top::Array(_) | Top::Nodev(_) | Top::Pool(_) => None,
+    }
 }
 
 fn place(name: &str, disk: &Disk, facts: &DiskFacts) -> Result<Vec<Extent>, Refusal> {
@@ -98,9 +108,10 @@ fn warnings(devices: &Devices, steps: &[Step]) -> Vec<String> {
             ));
         }
     }
-    let unmounting = |hooks: &Hooks| !(hooks.pre_unmount.is_empty() && hooks.post_unmount.is_empty());
-    if all_hooks(devices).any(unmounting) {
-        warnings.push("preUnmountHook and postUnmountHook of the layout will not be run".to_owned());
+    for (key, group) in devices.groups.iter().filter(|(_, group)| group.volumes.is_empty()) {
+        if devices.members_of(Top::Group(key)).is_empty() {
+            warnings.push(format!("volume group “{}” has no members and no volumes, and is not made", group.name));
+        }
     }
     for step in steps {
         match step {
@@ -113,22 +124,16 @@ fn warnings(devices: &Devices, steps: &[Step]) -> Vec<String> {
     warnings
 }
 
-fn all_hooks(devices: &Devices) -> impl Iterator<Item = &Hooks> {
-    fn of(content: &Content) -> Vec<&Hooks> {
-        match content {
-            Content::Gpt(gpt) => {
-                let inner = gpt.partitions.iter().filter_map(|partition| partition.content.as_ref()).flat_map(of);
-                std::iter::once(&gpt.hooks).chain(inner).collect()
-            }
-            Content::Filesystem(filesystem) => vec![&filesystem.hooks],
-            Content::Swap(swap) => vec![&swap.hooks],
-            Content::Zfs(member) => vec![&member.hooks],
-        }
+fn all_hooks(devices: &Devices) -> Vec<&Hooks> {
+    let mut hooks: Vec<&Hooks> = devices.contents().iter().map(Placed::hooks).collect();
+    hooks.extend(devices.disks.values().map(|disk| &disk.hooks));
+    hooks.extend(devices.arrays.values().map(|array| &array.hooks));
+    hooks.extend(devices.groups.values().map(|group| &group.hooks));
+    hooks.extend(devices.bcachefs.values().map(|filesystem| &filesystem.hooks));
+    hooks.extend(devices.nodev.values().map(|nodev| &nodev.hooks));
+    for pool in devices.pools.values() {
+        hooks.push(&pool.hooks);
+        hooks.extend(pool.datasets.iter().map(|dataset| &dataset.hooks));
     }
-    let disks = devices.disks.values().flat_map(|disk| std::iter::once(&disk.hooks).chain(of(&disk.content)));
-    let pools = devices
-        .pools
-        .values()
-        .flat_map(|pool| std::iter::once(&pool.hooks).chain(pool.datasets.iter().map(|dataset| &dataset.hooks)));
-    disks.chain(pools).chain(devices.nodev.values().map(|nodev| &nodev.hooks))
+    hooks
 }

@@ -57,6 +57,20 @@ pub struct DiskFacts {
     pub fingerprint: Fingerprint,
 }
 
+impl DiskFacts {
+    /// A disk of this many bytes with nothing on it, as which a layout can be looked at without any machine.
+    #[must_use]
+    pub fn blank(device: &str, bytes: u64) -> Self {
+        Self {
+            kernel_path: device.to_owned(),
+            model: Some("blank disk".to_owned()),
+            size_bytes: bytes,
+            logical_sector_bytes: 512,
+            ..Self::default()
+        }
+    }
+}
+
 /// What identifies the present contents of a disk, as `blkid` tells it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -7,10 +7,12 @@
 //! is decided, and every stage is done for all disks before the next begins.
 //!
 //! Read in this order: `facts`, `step`, `action` (what a step runs), `sentence` (what it says), then `compile` and its
-//! parts: `target` (which disk is meant), `gpt` (where partitions land), `format`, `mounting`, `order`, `capacity`; and
-//! `refusal`, `digest`, `render`, `afterwards` (unmounting and remounting).
+//! parts: `target` (which disk is meant), `gpt` (where partitions land), `partition` (tables), `format` (what is destroyed,
+//! and pools), `layers` (what lies between disks and filesystems), `mounting`, `order`, `capacity`; and `refusal`,
+//! `secret`, `digest`, `render`, `afterwards` (unmounting and remounting).
 
 mod action;
+mod action_layers;
 mod afterwards;
 mod capacity;
 mod compile;
@@ -18,27 +20,36 @@ mod digest;
 mod facts;
 mod format;
 mod gpt;
+mod layers;
 mod mounting;
 mod order;
+mod partition;
+mod parts;
 mod refusal;
 mod render;
+mod secret;
 mod sentence;
 mod step;
 mod target;
 
-pub use action::Action;
+pub use action::{Action, DEVICE_PATIENCE, Input};
 pub use afterwards::{MountPoint, TargetLayout};
 pub use capacity::space_needed;
 pub use compile::compile;
 pub use digest::{Digest, NotADigest};
 pub use facts::{DiskFacts, Fingerprint, PartitionFacts, human_bytes};
+pub use parts::{BcachefsDevice, HookTime, HybridEntry, Stage, SwapFile, Vdev};
 pub use refusal::Refusal;
-pub use step::{HookTime, Stage, Step, Vdev};
+pub use secret::{Key, SecretRef};
+pub use step::Step;
 
 use serde::{Deserialize, Serialize};
 
 /// Where the new system's filesystems are mounted; disko's `rootMountPoint`, which hooks may have written out.
 pub const TARGET: &str = "/mnt";
+
+/// Where a filesystem is mounted for the moment that its subvolumes are made in.
+pub const WORKPLACE: &str = "/run/cygnet/workplace";
 
 /// Version of the plan's form. An agent executes only the version it was built with.
 pub const VERSION: u32 = 1;
@@ -53,11 +64,13 @@ pub struct Options {
     pub swap_on: bool,
     /// Refuse a layout without a root filesystem. Off for disks that only hold data.
     pub require_root: bool,
+    /// Somebody can give the passphrases that the layout asks for; a layout that asks is refused otherwise.
+    pub passphrases: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { closure_nar_size: None, swap_on: true, require_root: true }
+        Self { closure_nar_size: None, swap_on: true, require_root: true, passphrases: false }
     }
 }
 

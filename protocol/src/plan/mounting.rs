@@ -1,21 +1,20 @@
 //! Mounting under [`TARGET`](super::TARGET).
 
 use super::Options;
+use super::afterwards::closings;
 use super::format::hook;
-use super::order::{mounted_before, toposort};
+use super::order::mounted_before;
+use super::parts::{HookTime, Stage};
 use super::refusal::Refusal;
-use super::step::{HookTime, Stage, Step};
-use crate::disko::{Content, DatasetKind, Devices, Filesystem, Hooks, join};
-
-/// A node of the layout around a mount, with the path that names it.
-type Around<'a> = Vec<(String, &'a Hooks)>;
+use super::step::Step;
+use crate::disko::{Around, Content, DatasetKind, Devices, Hooks, Origin, Placed, Top, join, toposort};
 
 /// One filesystem the installed system mounts.
 pub(super) struct Mounted<'a> {
     /// Where, in the installed system.
     pub at: &'a str,
     /// What NixOS has as `device`, for the order.
-    pub device: &'a str,
+    pub device: String,
     /// What holds its data.
     pub backing: Backing<'a>,
     /// Source as mount(8) is told.
@@ -30,14 +29,10 @@ pub(super) struct Mounted<'a> {
 /// What holds a filesystem's data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Backing<'a> {
-    /// A partition: disk and index.
-    Partition(&'a str, usize),
-    /// A whole disk.
-    Disk(&'a str),
+    /// A partition, a disk, or something made of them.
+    Device(Origin<'a>),
     /// A dataset of this pool (its key).
     Pool(&'a str),
-    /// A volume of this size (as text).
-    Volume(&'a str),
     /// Memory.
     Memory,
     /// Another directory of the installed system.
@@ -62,26 +57,8 @@ pub(super) struct Tree<'a> {
 /// Collects everything mounted and sorts it.
 pub(super) fn tree(devices: &Devices) -> Result<Tree<'_>, Refusal> {
     let mut tree = Tree { mounts: Vec::new(), swaps: Vec::new() };
-    for (name, disk) in &devices.disks {
-        let owner = join("disk", name);
-        let mut around: Around = vec![(owner.clone(), &disk.hooks)];
-        match &disk.content {
-            Content::Gpt(gpt) => {
-                around.push((format!("{owner}.content"), &gpt.hooks));
-                for (index, partition) in gpt.partitions.iter().enumerate() {
-                    let Some(content) = &partition.content else {
-                        continue;
-                    };
-                    let path = format!("{}.content", join(&format!("{owner}.content.partitions"), &partition.key));
-                    let device = (partition.disko_device.as_str(), partition.device.clone());
-                    tree.content(path, content, device, Backing::Partition(name, index), &around);
-                }
-            }
-            content => {
-                let device = (disk.device.as_str(), disk.device.clone());
-                tree.content(format!("{owner}.content"), content, device, Backing::Disk(name), &around);
-            }
-        }
+    for placed in devices.contents() {
+        tree.content(&placed);
     }
     for (key, pool) in &devices.pools {
         let owner = join("zpool", key);
@@ -97,16 +74,42 @@ pub(super) fn tree(devices: &Devices) -> Result<Tree<'_>, Refusal> {
                     if dataset.options.get("mountpoint").map(String::as_str) != Some("legacy") {
                         options.push("zfsutil".to_owned());
                     }
-                    let (device, source) = (dataset.name.as_str(), dataset.name.clone());
+                    let (device, source) = (dataset.name.clone(), dataset.name.clone());
                     let backing = Backing::Pool(key);
                     tree.mounts.push(Mounted { at, device, backing, source, fstype: "zfs", options, around });
                 }
-                DatasetKind::Volume { content: Some(content), size, .. } => {
-                    let device = format!("/dev/zvol/{}", dataset.name);
-                    tree.content(format!("{path}.content"), content, ("", device), Backing::Volume(size), &around);
-                }
-                DatasetKind::Volume { content: None, .. } => {}
+                DatasetKind::Volume { .. } => {}
             }
+        }
+    }
+    for (key, filesystem) in &devices.bcachefs {
+        let around = vec![(Top::Bcachefs(key).path(), &filesystem.hooks)];
+        let source = format!("/dev/disk/by-uuid/{}", filesystem.uuid);
+        if let Some(at) = filesystem.mountpoint.as_deref() {
+            let options = beyond_mkdir(&filesystem.mount_options, None);
+            tree.mounts.push(Mounted {
+                at,
+                device: source.clone(),
+                backing: Backing::Elsewhere,
+                source: source.clone(),
+                fstype: "bcachefs",
+                options,
+                around: around.clone(),
+            });
+        }
+        for subvolume in filesystem.subvolumes.values() {
+            let Some(at) = subvolume.mountpoint.as_deref() else {
+                continue;
+            };
+            tree.mounts.push(Mounted {
+                at,
+                device: source.clone(),
+                backing: Backing::Elsewhere,
+                source: source.clone(),
+                fstype: "bcachefs",
+                options: beyond_mkdir(&subvolume.mount_options, Some(&subvolume.name)),
+                around: around.clone(),
+            });
         }
     }
     for (key, nodev) in &devices.nodev {
@@ -121,7 +124,7 @@ pub(super) fn tree(devices: &Devices) -> Result<Tree<'_>, Refusal> {
         };
         tree.mounts.push(Mounted {
             at,
-            device: &nodev.device,
+            device: nodev.device.clone(),
             backing,
             source,
             fstype: &nodev.fstype,
@@ -130,7 +133,7 @@ pub(super) fn tree(devices: &Devices) -> Result<Tree<'_>, Refusal> {
         });
     }
     tree.mounts.sort_by(|a, b| a.at.cmp(b.at));
-    match toposort(tree.mounts, |a, b| mounted_before(a.at, b.at, b.device)) {
+    match toposort(tree.mounts, |a, b| mounted_before(a.at, b.at, &b.device)) {
         Some(mounts) => Ok(Tree { mounts, swaps: tree.swaps }),
         None => Err(Refusal::Layout {
             path: "nodev".to_owned(),
@@ -140,27 +143,52 @@ pub(super) fn tree(devices: &Devices) -> Result<Tree<'_>, Refusal> {
     }
 }
 
+/// Options of a bcachefs besides the X-mount.mkdir that every mount has, with the subvolume first.
+fn beyond_mkdir(options: &[String], subvolume: Option<&str>) -> Vec<String> {
+    let subdirectory = subvolume.map(|name| format!("X-mount.subdir={name}"));
+    let others = options.iter().filter(|option| *option != "X-mount.mkdir" && Some(*option) != subdirectory.as_ref());
+    subdirectory.iter().chain(others).cloned().collect()
+}
+
 impl<'a> Tree<'a> {
-    fn content(
-        &mut self,
-        path: String,
-        content: &'a Content,
-        (device, source): (&'a str, String),
-        backing: Backing<'a>,
-        around: &Around<'a>,
-    ) {
-        let mut around = around.clone();
-        match content {
-            Content::Filesystem(Filesystem { mountpoint: Some(at), format, mount_options, hooks, .. }) => {
-                around.push((path, hooks));
-                let options = mount_options.clone();
-                self.mounts.push(Mounted { at, device, backing, source, fstype: format, options, around });
+    fn content(&mut self, placed: &Placed<'a>) {
+        let mut around = placed.around.clone();
+        around.push((placed.path.clone(), placed.hooks()));
+        let mounted = |at: &'a str, fstype: &'a str, options: Vec<String>| Mounted {
+            at,
+            device: placed.disko_device.clone(),
+            backing: Backing::Device(placed.origin),
+            source: placed.device.clone(),
+            fstype,
+            options,
+            around: around.clone(),
+        };
+        match placed.content {
+            Content::Filesystem(filesystem) => {
+                let at = filesystem.mountpoint.iter();
+                self.mounts.extend(at.map(|at| mounted(at, &filesystem.format, filesystem.mount_options.clone())));
             }
-            Content::Swap(swap) => {
-                around.push((path, &swap.hooks));
-                self.swaps.push(SwapSpace { device: source, swap, around });
+            Content::Btrfs(btrfs) => {
+                let at = btrfs.mountpoint.iter();
+                self.mounts.extend(at.map(|at| mounted(at, "btrfs", btrfs.mount_options.clone())));
+                for subvolume in &btrfs.subvolumes {
+                    let mut options = subvolume.mount_options.clone();
+                    options.push(format!("subvol={}", subvolume.name));
+                    let at = subvolume.mountpoint.iter();
+                    self.mounts.extend(at.map(|at| mounted(at, "btrfs", options.clone())));
+                }
             }
-            Content::Filesystem(_) | Content::Zfs(_) | Content::Gpt(_) => {}
+            Content::Swap(swap) if !swap.random_encryption => {
+                self.swaps.push(SwapSpace { device: placed.device.clone(), swap, around });
+            }
+            Content::Swap(_)
+            | Content::Gpt(_)
+            | Content::Table(_)
+            | Content::Luks(_)
+            | Content::Zfs(_)
+            | Content::Mdraid(_)
+            | Content::LvmPv(_)
+            | Content::Bcachefs(_) => {}
         }
     }
 }
@@ -182,26 +210,43 @@ fn ours(options: &[String]) -> Vec<String> {
     options.iter().filter(|option| !only_fstab(option)).cloned().collect()
 }
 
-fn wrapped(around: &Around<'_>, step: Option<Step>) -> Vec<Step> {
-    let pre = around.iter().filter_map(|(owner, hooks)| hook(owner, hooks, HookTime::PreMount, Stage::Mount));
-    let post = around.iter().rev().filter_map(|(owner, hooks)| hook(owner, hooks, HookTime::PostMount, Stage::Mount));
-    pre.chain(step).chain(post).collect()
+type Times = (HookTime, HookTime, Stage);
+const MOUNT: Times = (HookTime::PreMount, HookTime::PostMount, Stage::Mount);
+const UNMOUNT: Times = (HookTime::PreUnmount, HookTime::PostUnmount, Stage::Unmount);
+
+fn wrapped(around: &Around<'_>, (before, after, stage): Times, steps: impl IntoIterator<Item = Step>) -> Vec<Step> {
+    let pre = around.iter().filter_map(|(owner, hooks)| hook(owner, hooks, before, stage));
+    let post = around.iter().rev().filter_map(|(owner, hooks)| hook(owner, hooks, after, stage));
+    pre.chain(steps).chain(post).collect()
+}
+
+/// The nodes around what of a top-level node is opened rather than mounted: itself, tables and LUKS devices.
+///
+/// disko wraps a node's mount hooks around its device's fragment and around every filesystem below it.
+fn around_devices<'a>(devices: &'a Devices, top: Top<'a>) -> Around<'a> {
+    fn add<'a>(placed: &Placed<'a>, around: &mut Around<'a>) {
+        if matches!(placed.content, Content::Gpt(_) | Content::Table(_) | Content::Luks(_)) {
+            around.push((placed.path.clone(), placed.hooks()));
+            placed.inner().iter().for_each(|inner| add(inner, around));
+        }
+    }
+    let hooks: Option<&Hooks> = match top {
+        Top::Disk(key) => devices.disks.get(key).map(|disk| &disk.hooks),
+        Top::Array(key) => devices.arrays.get(key).map(|array| &array.hooks),
+        Top::Group(key) => devices.groups.get(key).map(|group| &group.hooks),
+        Top::Pool(key) => devices.pools.get(key).map(|pool| &pool.hooks),
+        Top::Bcachefs(_) | Top::Nodev(_) => None,
+    };
+    let mut around: Around<'a> = hooks.map(|hooks| (top.path(), hooks)).into_iter().collect();
+    devices.outermost(top).iter().for_each(|placed| add(placed, &mut around));
+    around
 }
 
 /// The steps, in disko's order: what belongs to devices, then filesystems; and then swap, which disko forgets.
-pub(super) fn mount(devices: &Devices, tree: &Tree<'_>, options: &Options) -> Vec<Step> {
+pub(super) fn mount(devices: &Devices, order: &[Top<'_>], tree: &Tree<'_>, options: &Options) -> Vec<Step> {
     let mut steps = Vec::new();
-    // disko wraps a node's mount hooks around its device's fragment and around every filesystem below it.
-    for (name, disk) in &devices.disks {
-        let owner = join("disk", name);
-        let mut around = vec![(owner.clone(), &disk.hooks)];
-        if let Content::Gpt(gpt) = &disk.content {
-            around.push((format!("{owner}.content"), &gpt.hooks));
-        }
-        steps.extend(wrapped(&around, None));
-    }
-    for (key, pool) in &devices.pools {
-        steps.extend(wrapped(&vec![(join("zpool", key), &pool.hooks)], None));
+    for top in order {
+        steps.extend(wrapped(&around_devices(devices, *top), MOUNT, None));
     }
     for mounted in &tree.mounts {
         let step = Step::Mount {
@@ -210,7 +255,7 @@ pub(super) fn mount(devices: &Devices, tree: &Tree<'_>, options: &Options) -> Ve
             fstype: mounted.fstype.to_owned(),
             options: ours(&mounted.options),
         };
-        steps.extend(wrapped(&mounted.around, Some(step)));
+        steps.extend(wrapped(&mounted.around, MOUNT, Some(step)));
     }
     if options.swap_on {
         for SwapSpace { device, swap, around } in &tree.swaps {
@@ -220,8 +265,31 @@ pub(super) fn mount(devices: &Devices, tree: &Tree<'_>, options: &Options) -> Ve
                 priority: swap.priority,
                 options: ours(&swap.mount_options),
             };
-            steps.extend(wrapped(around, Some(step)));
+            steps.extend(wrapped(around, MOUNT, Some(step)));
         }
+    }
+    steps
+}
+
+/// Undoing all that, with the hooks around it. `made` is what each node of the top level is made by, in order.
+pub(super) fn unmount(
+    devices: &Devices,
+    made: &[(Top<'_>, Vec<Step>)],
+    tree: &Tree<'_>,
+    options: &Options,
+) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if options.swap_on {
+        for SwapSpace { device, around, .. } in tree.swaps.iter().rev() {
+            steps.extend(wrapped(around, UNMOUNT, Some(Step::SwapOff { device: device.clone() })));
+        }
+    }
+    for mounted in tree.mounts.iter().rev() {
+        let step = Step::Unmount { target: under_target(mounted.at) };
+        steps.extend(wrapped(&mounted.around, UNMOUNT, Some(step)));
+    }
+    for (top, made) in made.iter().rev() {
+        steps.extend(wrapped(&around_devices(devices, *top), UNMOUNT, closings(made)));
     }
     steps
 }

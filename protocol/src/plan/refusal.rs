@@ -2,6 +2,7 @@
 
 use super::facts::human_bytes;
 use crate::disko::DiskoError;
+use crate::fault::{Fault, FaultCode, sentence};
 use serde::{Deserialize, Serialize};
 
 /// A reason to touch nothing. [`Self::what`], [`Self::cause`] and [`Self::remedy`] are the three parts a person reads.
@@ -120,6 +121,8 @@ pub enum Refusal {
     },
     /// Nothing is mounted at `/`.
     NoRoot,
+    /// Nothing is mounted anywhere.
+    NothingMounted,
     /// `/nix/store` would be in memory.
     StoreInMemory {
         /// Mountpoint of the filesystem that would hold it.
@@ -129,6 +132,27 @@ pub enum Refusal {
     KeyFromPrompt {
         /// Dataset.
         dataset: String,
+    },
+    /// A LUKS device wants a passphrase typed.
+    NeedsPassphrase {
+        /// Path into the layout.
+        path: String,
+        /// Its name.
+        name: String,
+    },
+    /// Something else on this machine has the name that an array, a volume group or a LUKS device is to have.
+    NameTaken {
+        /// What it is: “array”, “volume group”, “LUKS device”.
+        kind: String,
+        /// The name.
+        name: String,
+        /// Path of what has it.
+        other: String,
+    },
+    /// A file with a key or a passphrase is not there.
+    NoKeyFile {
+        /// Its path on the machine that is installed.
+        file: String,
     },
     /// The layout itself is wrong.
     Layout {
@@ -198,12 +222,20 @@ impl Refusal {
                 human_bytes(*available)
             ),
             Self::NoRoot => "the layout mounts nothing at /".to_owned(),
+            Self::NothingMounted => "no mountpoint is given anywhere in disko.devices".to_owned(),
             Self::StoreInMemory { mountpoint } => {
                 format!("/nix/store would be kept in memory, by the filesystem mounted at {mountpoint}")
             }
             Self::KeyFromPrompt { dataset } => {
                 format!("dataset {dataset} asks for its passphrase at the keyboard")
             }
+            Self::NeedsPassphrase { path, name } => {
+                format!("{path}: the LUKS device “{name}” needs a passphrase, which cannot be given yet")
+            }
+            Self::NameTaken { kind, name, other } => {
+                format!("the {kind} is to be called “{name}”, and {other} on this machine is called that already")
+            }
+            Self::NoKeyFile { file } => format!("the layout takes a key from {file}, which is not a file on the Pi"),
             Self::Layout { path, what, .. } => format!("{path}: {what}"),
         }
     }
@@ -241,6 +273,12 @@ impl Refusal {
                 "the size counts the unpacked store paths, a tenth for metadata, and 64 MiB".to_owned()
             }
             Self::NoRoot => "no filesystem or dataset has mountpoint = \"/\"".to_owned(),
+            Self::NothingMounted => {
+                "disk, mdadm, lvm_vg, zpool and nodev have no filesystem, dataset or subvolume with one".to_owned()
+            }
+            Self::NeedsPassphrase { .. } => {
+                "it has askPassword = true, or no key at all, and nobody sits at the machine".to_owned()
+            }
             Self::StoreInMemory { .. } => {
                 "the longest mountpoint above /nix/store is a filesystem without a disk".to_owned()
             }
@@ -248,6 +286,10 @@ impl Refusal {
                 "it has encryption without keylocation, or keylocation = \"prompt\", and nobody sits at the machine"
                     .to_owned()
             }
+            Self::NameTaken { .. } => {
+                "it is on a disk that is not installed on, or was left by something else".to_owned()
+            }
+            Self::NoKeyFile { .. } => "keys are not sent with the layout".to_owned(),
             Self::Layout { .. } => "disko does not accept or could not carry out this layout".to_owned(),
         }
     }
@@ -277,13 +319,52 @@ impl Refusal {
             Self::PoolNameTaken { .. } => "unplug or wipe the other disk, or rename the pool".to_owned(),
             Self::ClosureTooBig { .. } => "make that partition larger, or install a smaller system".to_owned(),
             Self::NoRoot => "give one filesystem or dataset mountpoint = \"/\"".to_owned(),
+            Self::NothingMounted => "give the filesystems of the layout mountpoints".to_owned(),
+            Self::NeedsPassphrase { .. } => concat!(
+                "set passwordFile = \"/tmp/…\" or settings.keyFile, and put that file on the Pi ",
+                "before you install"
+            )
+            .to_owned(),
             Self::StoreInMemory { .. } => "mount a filesystem of a disk at /nix".to_owned(),
             Self::KeyFromPrompt { .. } => concat!(
                 "set keylocation = \"file:///tmp/…\", send that file, ",
                 "and set keylocation=prompt in the pool's postCreateHook"
             )
             .to_owned(),
+            Self::NameTaken { kind, .. } => {
+                format!("close or stop it, unplug the disk it is on, or give the {kind} another name in the layout")
+            }
+            Self::NoKeyFile { file } => format!("copy it there first: `scp KEY root@HOST:{file}`"),
             Self::Layout { remedy, .. } => remedy.clone(),
         }
+    }
+
+    /// The kind of fault this is.
+    #[must_use]
+    pub fn code(&self) -> FaultCode {
+        match self {
+            Self::UnknownDisk { .. } | Self::AmbiguousDisk { .. } => FaultCode::UnknownDisk,
+            Self::RunningDisk { .. } => FaultCode::RunningDisk,
+            Self::ReadOnly { .. } | Self::InUse { .. } | Self::KeepsContents { .. } => FaultCode::DiskBusy,
+            Self::DiskTooSmall { .. } | Self::NoRoom { .. } | Self::ClosureTooBig { .. } => FaultCode::DiskTooSmall,
+            Self::SameDisk { .. }
+            | Self::SectorSize { .. }
+            | Self::LabelTaken { .. }
+            | Self::PoolNameTaken { .. }
+            | Self::NoRoot
+            | Self::NothingMounted
+            | Self::StoreInMemory { .. }
+            | Self::KeyFromPrompt { .. }
+            | Self::NeedsPassphrase { .. }
+            | Self::NameTaken { .. }
+            | Self::NoKeyFile { .. }
+            | Self::Layout { .. } => FaultCode::BadLayout,
+        }
+    }
+}
+
+impl From<&Refusal> for Fault {
+    fn from(refusal: &Refusal) -> Self {
+        Self::new(refusal.code(), sentence(&refusal.what()), sentence(&refusal.cause()), sentence(&refusal.remedy()))
     }
 }

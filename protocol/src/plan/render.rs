@@ -1,7 +1,8 @@
 //! The plan as a person reads it before confirming.
 
 use super::facts::{DiskFacts, human_bytes};
-use super::step::{Stage, Step};
+use super::parts::Stage;
+use super::step::Step;
 use super::{Plan, PlannedDisk};
 
 /// Width in characters no line exceeds, unless one word does.

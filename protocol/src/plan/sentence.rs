@@ -1,7 +1,9 @@
 //! A step in the words of the person who confirms it.
 
 use super::facts::human_bytes;
-use super::step::{Step, Vdev};
+use super::parts::{HybridEntry, SwapFile, Vdev};
+use super::secret::SecretRef;
+use super::step::Step;
 use crate::disko::names::type_name;
 use std::collections::BTreeMap;
 
@@ -12,6 +14,14 @@ fn words(items: &[String]) -> String {
 fn pairs(map: &BTreeMap<String, String>) -> String {
     let pairs: Vec<String> = map.iter().map(|(key, value)| format!("{key}={value}")).collect();
     if pairs.is_empty() { String::new() } else { format!(": {}", pairs.join(", ")) }
+}
+
+fn with(secret: Option<&SecretRef>) -> String {
+    secret.map(|secret| format!(", with {secret}")).unwrap_or_default()
+}
+
+fn swap(files: &[SwapFile]) -> String {
+    files.iter().map(|file| format!(", a swap file {} of {}", file.path, file.size)).collect()
 }
 
 fn attribute(bit: u8) -> String {
@@ -40,7 +50,7 @@ impl Step {
             Self::ClearPoolLabel { device } => format!("Remove the ZFS labels from {device}"),
             Self::WipeSignatures { device, .. } => format!("Remove all signatures from {device}"),
             Self::ZapTable { device } => format!("Remove the partition table of {device}"),
-            Self::ClearTable { device } => format!("Write an empty GPT on {device}"),
+            Self::ClearTable { device, .. } => format!("Write an empty GPT on {device}"),
             Self::CreatePartition {
                 device,
                 number,
@@ -48,13 +58,20 @@ impl Step {
                 type_code,
                 attributes,
                 uuid,
+                start,
+                end,
                 first_lba,
                 last_lba,
                 sector_bytes,
                 ..
             } => {
-                let sectors = last_lba.saturating_sub(*first_lba).saturating_add(1);
-                let size = human_bytes(sectors.saturating_mul(u64::from(*sector_bytes)));
+                let size = match (first_lba, last_lba, sector_bytes) {
+                    (Some(first), Some(last), Some(sector)) => {
+                        let sectors = last.saturating_sub(*first).saturating_add(1);
+                        human_bytes(sectors.saturating_mul(u64::from(*sector)))
+                    }
+                    _ => format!("from {start} to {end}"),
+                };
                 let kind = type_name(type_code).map_or_else(|| format!("type {type_code}"), str::to_owned);
                 let mut sentence = format!("Create partition {number} “{label}” on {device}: {size}, {kind}");
                 for bit in attributes {
@@ -74,22 +91,88 @@ impl Step {
             Self::MakeSwap { device, arguments } => {
                 format!("Make swap space on {device}{}", words(arguments))
             }
-            Self::CreatePool { pool, properties, root_properties, vdevs } => {
+            Self::CreatePool { pool, properties, root_properties, vdevs, secret } => {
                 let groups: Vec<String> = vdevs.iter().map(group).collect();
                 format!(
-                    "Create pool “{pool}” on {}{}{}",
+                    "Create pool “{pool}” on {}{}{}{}",
                     groups.join(", "),
                     pairs(properties),
-                    pairs(root_properties).replacen(": ", "; root dataset ", 1)
+                    pairs(root_properties).replacen(": ", "; root dataset ", 1),
+                    with(secret.as_ref())
                 )
             }
             Self::SetProperties { dataset, properties } => {
                 format!("Set properties of dataset {dataset}{}", pairs(properties))
             }
-            Self::CreateDataset { dataset, properties } => format!("Create dataset {dataset}{}", pairs(properties)),
-            Self::CreateVolume { dataset, size, properties, arguments } => {
-                format!("Create volume {dataset} of {size}{}{}", words(arguments), pairs(properties))
+            Self::CreateDataset { dataset, properties, secret } => {
+                format!("Create dataset {dataset}{}{}", pairs(properties), with(secret.as_ref()))
             }
+            Self::CreateVolume { dataset, size, properties, arguments, secret } => {
+                let with = with(secret.as_ref());
+                format!("Create volume {dataset} of {size}{}{}{with}", words(arguments), pairs(properties))
+            }
+            Self::MakeHybridMbr { device, entries, .. } => {
+                let entry = |entry: &HybridEntry| {
+                    let kind = entry.mbr_type.as_ref().map(|kind| format!(" as type {kind}")).unwrap_or_default();
+                    let active = if entry.bootable { ", active" } else { "" };
+                    format!("partition {}{kind}{active}", entry.number)
+                };
+                let entries: Vec<String> = entries.iter().map(entry).collect();
+                format!("Write a hybrid MBR on {device} that shows {}", entries.join(" and "))
+            }
+            Self::CreateTable { device, format, .. } => format!("Write an empty {format} partition table on {device}"),
+            Self::CreateTablePartition { device, number, name, fs_type, start, end, flags, .. } => {
+                let hint = fs_type.as_ref().map(|hint| format!(", for {hint}")).unwrap_or_default();
+                let flags = if flags.is_empty() { String::new() } else { format!(", {}", flags.join(", ")) };
+                format!("Create partition {number} “{name}” on {device}: from {start} to {end}{hint}{flags}")
+            }
+            Self::FormatLuks { device, key, arguments } => {
+                format!("Make a LUKS device of {device}, opened by {key}{}", words(arguments))
+            }
+            Self::OpenLuks { device, name, key, allow_discards, bypass_workqueues, arguments, .. } => {
+                let mut flags: Vec<String> = arguments.clone();
+                flags.extend(allow_discards.then(|| "discards allowed".to_owned()));
+                flags.extend(bypass_workqueues.then(|| "without work queues".to_owned()));
+                format!("Open the LUKS device {device} as “{name}” with {key}{}", words(&flags))
+            }
+            Self::AddLuksKey { device, path, key } => {
+                format!("Let the key in {path} open the LUKS device {device}, too (with {key})")
+            }
+            Self::CreateArray { name, level, metadata, members, arguments } => {
+                let members = members.join(" ");
+                let metadata = if metadata == "default" { String::new() } else { format!(", metadata {metadata}") };
+                format!("Create RAID {level} array “{name}” on {members}{metadata}{}", words(arguments))
+            }
+            Self::CreatePhysicalVolume { device } => format!("Make {device} an LVM physical volume"),
+            Self::CreateVolumeGroup { group, members, .. } => {
+                format!("Create volume group “{group}” on {}", members.join(" "))
+            }
+            Self::CreateLogicalVolume { group, name, size, kind, thin_pool, arguments } => {
+                let kind = kind.as_ref().map(|kind| format!(", {kind}")).unwrap_or_default();
+                let pool = thin_pool.as_ref().map(|pool| format!(" in {pool}")).unwrap_or_default();
+                let size = if size.ends_with('%') { format!("{size} of what is free") } else { size.clone() };
+                format!("Create logical volume {group}/{name}: {size}{kind}{pool}{}", words(arguments))
+            }
+            Self::MakeBtrfs { device, arguments } => format!("Make a btrfs filesystem on {device}{}", words(arguments)),
+            Self::CreateSubvolume { device, name, arguments, swap_files } => {
+                format!("Create subvolume {name} on {device}{}{}", words(arguments), swap(swap_files))
+            }
+            Self::CreateSwapFiles { device, files } => format!("Write to the btrfs on {device}{}", swap(files)),
+            Self::MakeBcachefs { uuid, devices, secret, arguments } => {
+                let members: Vec<String> =
+                    devices.iter().map(|member| format!("{}{}", member.device, words(&member.arguments))).collect();
+                let (members, with) = (members.join(" "), with(secret.as_ref()));
+                format!("Make a bcachefs filesystem {uuid} on {members}{}{with}", words(arguments))
+            }
+            Self::UnlockBcachefs { uuid, secret } => format!("Unlock the bcachefs {uuid} with {secret}"),
+            Self::CreateBcachefsSubvolume { uuid, name } => format!("Create subvolume {name} on the bcachefs {uuid}"),
+            Self::AssembleArray { name, members } => format!("Assemble array “{name}” from {}", members.join(" ")),
+            Self::ReadTable { device } => format!("Read the partition table of {device}"),
+            Self::ActivateVolumeGroup { group } => format!("Activate volume group “{group}”"),
+            Self::StopArray { name } => format!("Stop array “{name}”"),
+            Self::DeactivateVolumeGroup { group } => format!("Deactivate volume group “{group}”"),
+            Self::CloseLuks { name } => format!("Close the LUKS device “{name}”"),
+            Self::RemovePartitions { partitions } => format!("Let go of {}", partitions.join(", ")),
             Self::Hook { owner, when, script, .. } => {
                 let lines: Vec<&str> = script.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
                 format!("Run the {} of {owner}: {}", when.option(), lines.join(" ⏎ "))

@@ -2,76 +2,19 @@
 //!
 //! A step is data. What it runs is in [`super::action`], what it says to people in [`super::sentence`].
 
+use super::parts::{BcachefsDevice, HookTime, HybridEntry, Stage, SwapFile, Vdev};
+use super::secret::{Key, SecretRef};
 use crate::disko::Variable;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
 
-/// The part of the installation a step belongs to, in the order they happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Stage {
-    /// What is on the disks now is removed.
-    Destroy,
-    /// Partition tables are written.
-    Partition,
-    /// Filesystems, swap, pools and datasets are made.
-    Format,
-    /// The new system's filesystems are mounted under `/mnt`.
-    Mount,
-    /// They are unmounted and the pools exported; never part of a [`super::Plan`]'s own steps.
-    Unmount,
+/// Tables on disks are written in the stage of that name; those on arrays and LUKS devices when these are made.
+fn partition_stage() -> Stage {
+    Stage::Partition
 }
 
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Destroy => "destroy",
-            Self::Partition => "partition",
-            Self::Format => "format",
-            Self::Mount => "mount",
-            Self::Unmount => "unmount",
-        })
-    }
-}
-
-/// When, relative to its node of the layout, a hook runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum HookTime {
-    /// disko's `preCreateHook`.
-    PreCreate,
-    /// disko's `postCreateHook`.
-    PostCreate,
-    /// disko's `preMountHook`.
-    PreMount,
-    /// disko's `postMountHook`.
-    PostMount,
-}
-
-impl HookTime {
-    /// The name of disko's option.
-    #[must_use]
-    pub fn option(self) -> &'static str {
-        match self {
-            Self::PreCreate => "preCreateHook",
-            Self::PostCreate => "postCreateHook",
-            Self::PreMount => "preMountHook",
-            Self::PostMount => "postMountHook",
-        }
-    }
-}
-
-/// A group of pool members: `mirror a b`, `raidz1 a b c`, or (without a mode) plain `a b`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Vdev {
-    /// Allocation class keyword (`spare`, `log`, `dedup`, `special`, `cache`); `None` is the ordinary one.
-    pub class: Option<String>,
-    /// `mirror`, `raidz`, `raidz1` … or `None` for a stripe.
-    pub mode: Option<String>,
-    /// Device paths.
-    pub members: Vec<String>,
+fn is_partition_stage(stage: &Stage) -> bool {
+    *stage == Stage::Partition
 }
 
 /// One step.
@@ -102,8 +45,11 @@ pub enum Step {
     },
     /// Write an empty GPT.
     ClearTable {
-        /// Whole disk.
+        /// Whole disk, array or LUKS device.
         device: String,
+        /// Partition for disks, Format for others.
+        #[serde(default = "partition_stage", skip_serializing_if = "is_partition_stage")]
+        stage: Stage,
     },
     /// Add one partition.
     CreatePartition {
@@ -125,12 +71,184 @@ pub enum Step {
         alignment: u64,
         /// Fixed PARTUUID, or a random one.
         uuid: Option<String>,
-        /// First sector this will get, in logical sectors.
-        first_lba: u64,
+        /// First sector this will get, in logical sectors; unknown on a device that is still to be made.
+        first_lba: Option<u64>,
         /// Last sector (inclusive) this will get, in logical sectors.
-        last_lba: u64,
+        last_lba: Option<u64>,
         /// Logical sector size in bytes.
-        sector_bytes: u32,
+        sector_bytes: Option<u32>,
+        /// Partition for disks, Format for others.
+        #[serde(default = "partition_stage", skip_serializing_if = "is_partition_stage")]
+        stage: Stage,
+    },
+    /// Write an MBR that shows some of the GPT's partitions to firmware that knows no GPT.
+    MakeHybridMbr {
+        /// Whole disk, array or LUKS device.
+        device: String,
+        /// Entries, in their order.
+        entries: Vec<HybridEntry>,
+        /// Whether the entry that protects the GPT comes before them.
+        protective_first: bool,
+        /// Partition for disks, Format for others.
+        #[serde(default = "partition_stage", skip_serializing_if = "is_partition_stage")]
+        stage: Stage,
+    },
+    /// `parted mklabel`.
+    CreateTable {
+        /// Whole disk, array or LUKS device.
+        device: String,
+        /// gpt or msdos.
+        format: String,
+        /// Partition for disks, Format for others.
+        #[serde(default = "partition_stage", skip_serializing_if = "is_partition_stage")]
+        stage: Stage,
+    },
+    /// `parted mkpart`.
+    CreateTablePartition {
+        /// Whole disk, array or LUKS device.
+        device: String,
+        /// Partition number, from 1.
+        number: u32,
+        /// Name (gpt), or primary, logical, extended (msdos).
+        name: String,
+        /// Filesystem hint.
+        fs_type: Option<String>,
+        /// Start as parted reads it.
+        start: String,
+        /// End as parted reads it.
+        end: String,
+        /// Flags to set.
+        flags: Vec<String>,
+        /// Partition for disks, Format for others.
+        #[serde(default = "partition_stage", skip_serializing_if = "is_partition_stage")]
+        stage: Stage,
+    },
+    /// `cryptsetup luksFormat`.
+    FormatLuks {
+        /// Partition, disk, volume or array.
+        device: String,
+        /// What will open it.
+        key: Key,
+        /// Extra arguments, verbatim.
+        arguments: Vec<String>,
+    },
+    /// `cryptsetup open`.
+    OpenLuks {
+        /// The LUKS device.
+        device: String,
+        /// Name under `/dev/mapper`.
+        name: String,
+        /// What opens it.
+        key: Key,
+        /// Pass discards on.
+        allow_discards: bool,
+        /// Do without dm-crypt's work queues.
+        bypass_workqueues: bool,
+        /// Extra arguments, verbatim.
+        arguments: Vec<String>,
+        /// Keep these flags in the header (when it is made); without it this is done after a restart.
+        persistent: bool,
+    },
+    /// `cryptsetup luksAddKey`.
+    AddLuksKey {
+        /// The LUKS device.
+        device: String,
+        /// File with the further key.
+        path: String,
+        /// What opens it already.
+        key: Key,
+    },
+    /// `mdadm --create`.
+    CreateArray {
+        /// Name under `/dev/md`.
+        name: String,
+        /// RAID level.
+        level: i64,
+        /// Metadata version as mdadm reads it.
+        metadata: String,
+        /// Device paths.
+        members: Vec<String>,
+        /// Extra arguments, verbatim.
+        arguments: Vec<String>,
+    },
+    /// `pvcreate`.
+    CreatePhysicalVolume {
+        /// Device.
+        device: String,
+    },
+    /// `vgcreate`.
+    CreateVolumeGroup {
+        /// Name.
+        group: String,
+        /// Device paths.
+        members: Vec<String>,
+        /// Kernel modules its volumes need.
+        modules: Vec<String>,
+    },
+    /// `lvcreate`.
+    CreateLogicalVolume {
+        /// Volume group.
+        group: String,
+        /// Name.
+        name: String,
+        /// Size as lvcreate reads it, or a percentage; a bare one is of what is free.
+        size: String,
+        /// `--type`, or thinlv.
+        kind: Option<String>,
+        /// The thin pool that a thinlv is in.
+        thin_pool: Option<String>,
+        /// Extra arguments, verbatim.
+        arguments: Vec<String>,
+    },
+    /// `mkfs.btrfs`.
+    MakeBtrfs {
+        /// Device.
+        device: String,
+        /// Extra arguments, verbatim.
+        arguments: Vec<String>,
+    },
+    /// `btrfs subvolume create`, on the filesystem mounted at [`super::WORKPLACE`], and swap files in it.
+    CreateSubvolume {
+        /// Device of the filesystem.
+        device: String,
+        /// Path from its top.
+        name: String,
+        /// Extra arguments, verbatim.
+        arguments: Vec<String>,
+        /// Swap files in it.
+        swap_files: Vec<SwapFile>,
+    },
+    /// `btrfs filesystem mkswapfile` at the top of the filesystem.
+    CreateSwapFiles {
+        /// Device of the filesystem.
+        device: String,
+        /// Which.
+        files: Vec<SwapFile>,
+    },
+    /// `bcachefs format`.
+    MakeBcachefs {
+        /// UUID.
+        uuid: String,
+        /// Members.
+        devices: Vec<BcachefsDevice>,
+        /// Passphrase, if it is encrypted.
+        secret: Option<SecretRef>,
+        /// Extra arguments, verbatim.
+        arguments: Vec<String>,
+    },
+    /// `bcachefs unlock`.
+    UnlockBcachefs {
+        /// UUID.
+        uuid: String,
+        /// Passphrase.
+        secret: SecretRef,
+    },
+    /// `bcachefs subvolume create`, on the filesystem mounted at [`super::WORKPLACE`].
+    CreateBcachefsSubvolume {
+        /// UUID of the filesystem.
+        uuid: String,
+        /// Path from its top.
+        name: String,
     },
     /// Wait until udev has made a device node or link.
     WaitForDevice {
@@ -167,6 +285,9 @@ pub enum Step {
         root_properties: BTreeMap<String, String>,
         /// Members by group.
         vdevs: Vec<Vdev>,
+        /// Passphrase of the root dataset, if somebody gives it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        secret: Option<SecretRef>,
     },
     /// `zfs set -u`: the root dataset's properties once more, now with its mountpoint.
     SetProperties {
@@ -181,6 +302,9 @@ pub enum Step {
         dataset: String,
         /// Properties.
         properties: BTreeMap<String, String>,
+        /// Its passphrase, if somebody gives it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        secret: Option<SecretRef>,
     },
     /// `zfs create -V`.
     CreateVolume {
@@ -192,6 +316,9 @@ pub enum Step {
         properties: BTreeMap<String, String>,
         /// Extra arguments, verbatim.
         arguments: Vec<String>,
+        /// Its passphrase, if somebody gives it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        secret: Option<SecretRef>,
     },
     /// A script of the user's.
     Hook {
@@ -240,8 +367,25 @@ pub enum Step {
     LoadKey {
         /// Dataset.
         dataset: String,
-        /// `file://` location the key had when the dataset was created.
+        /// Location the key had when the dataset was created: `file://…`, or prompt.
         location: String,
+    },
+    /// `mdadm --assemble` (after a restart); udev may have done so already.
+    AssembleArray {
+        /// Name under `/dev/md`.
+        name: String,
+        /// Device paths.
+        members: Vec<String>,
+    },
+    /// Let the kernel see the partitions on an opened LUKS device (after a restart).
+    ReadTable {
+        /// Device under `/dev/mapper`.
+        device: String,
+    },
+    /// `vgchange -a y` (after a restart); udev may have done so already.
+    ActivateVolumeGroup {
+        /// Name.
+        group: String,
     },
     /// Unmount.
     Unmount {
@@ -252,6 +396,26 @@ pub enum Step {
     SwapOff {
         /// Device.
         device: String,
+    },
+    /// `mdadm --stop`.
+    StopArray {
+        /// Name under `/dev/md`.
+        name: String,
+    },
+    /// `vgchange -a n`.
+    DeactivateVolumeGroup {
+        /// Name.
+        group: String,
+    },
+    /// `cryptsetup close`.
+    CloseLuks {
+        /// Name under `/dev/mapper`.
+        name: String,
+    },
+    /// Remove what parted mapped for the partitions of a LUKS device, which hold it open.
+    RemovePartitions {
+        /// Paths under `/dev/mapper`.
+        partitions: Vec<String>,
     },
     /// Export a pool, so that the installed system may import it under its own host id. This forgets its keys, too.
     ExportPool {
@@ -266,16 +430,48 @@ impl Step {
     pub fn phase(&self) -> Stage {
         match self {
             Self::Deactivate { .. } | Self::ClearPoolLabel { .. } | Self::ZapTable { .. } => Stage::Destroy,
-            Self::WipeSignatures { stage, .. } | Self::WaitForDevice { stage, .. } | Self::Hook { stage, .. } => *stage,
-            Self::ClearTable { .. } | Self::CreatePartition { .. } => Stage::Partition,
+            Self::WipeSignatures { stage, .. }
+            | Self::WaitForDevice { stage, .. }
+            | Self::Hook { stage, .. }
+            | Self::ClearTable { stage, .. }
+            | Self::CreatePartition { stage, .. }
+            | Self::MakeHybridMbr { stage, .. }
+            | Self::CreateTable { stage, .. }
+            | Self::CreateTablePartition { stage, .. } => *stage,
             Self::MakeFilesystem { .. }
             | Self::MakeSwap { .. }
+            | Self::FormatLuks { .. }
+            | Self::OpenLuks { persistent: true, .. }
+            | Self::AddLuksKey { .. }
+            | Self::CreateArray { .. }
+            | Self::CreatePhysicalVolume { .. }
+            | Self::CreateVolumeGroup { .. }
+            | Self::CreateLogicalVolume { .. }
+            | Self::MakeBtrfs { .. }
+            | Self::CreateSubvolume { .. }
+            | Self::CreateSwapFiles { .. }
+            | Self::MakeBcachefs { .. }
+            | Self::UnlockBcachefs { .. }
+            | Self::CreateBcachefsSubvolume { .. }
             | Self::CreatePool { .. }
             | Self::SetProperties { .. }
             | Self::CreateDataset { .. }
             | Self::CreateVolume { .. } => Stage::Format,
-            Self::Mount { .. } | Self::SwapOn { .. } | Self::ImportPool { .. } | Self::LoadKey { .. } => Stage::Mount,
-            Self::Unmount { .. } | Self::SwapOff { .. } | Self::ExportPool { .. } => Stage::Unmount,
+            Self::Mount { .. }
+            | Self::SwapOn { .. }
+            | Self::ImportPool { .. }
+            | Self::LoadKey { .. }
+            | Self::OpenLuks { persistent: false, .. }
+            | Self::AssembleArray { .. }
+            | Self::ReadTable { .. }
+            | Self::ActivateVolumeGroup { .. } => Stage::Mount,
+            Self::Unmount { .. }
+            | Self::SwapOff { .. }
+            | Self::StopArray { .. }
+            | Self::DeactivateVolumeGroup { .. }
+            | Self::CloseLuks { .. }
+            | Self::RemovePartitions { .. }
+            | Self::ExportPool { .. } => Stage::Unmount,
         }
     }
 }

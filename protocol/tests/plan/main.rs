@@ -1,8 +1,10 @@
 //! Plans compared with what disko does, carried out by the real sgdisk, and refused where they must be.
 
+mod differences;
 mod facts;
 mod fixtures;
 mod golden;
+mod layers;
 mod refusals;
 mod sgdisk;
 mod trace;

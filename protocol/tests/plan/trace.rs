@@ -1,117 +1,58 @@
-//! The same commands as disko's scripts run on blank disks, once what they only ask is taken away.
+//! The same commands as disko's scripts run on blank disks, once the differences that are listed are taken away.
 
+use crate::differences::{DIFFERENCES, Phase, Sides, document};
 use crate::fixtures::{NAMES, plan};
-use cygnet_protocol::plan::{Action, Stage, Step};
+use cygnet_protocol::plan::{Action, Plan, Stage, Step};
+use std::collections::BTreeSet;
+use std::path::Path;
 
-/// Commands by which disko's scripts find out what a plan knows, or make the kernel look again.
-fn is_question(argv: &[String]) -> bool {
-    let words: Vec<&str> = argv.iter().map(String::as_str).collect();
-    matches!(
-        words.as_slice(),
-        ["blkid" | "findmnt" | "udevadm" | "partprobe" | "zvol_wait", ..]
-            | ["zpool", "import" | "list", ..]
-            | ["zfs", "get" | "list", ..]
-    )
+fn argvs<'a>(steps: impl Iterator<Item = &'a Step>) -> Vec<Vec<String>> {
+    let actions = steps.flat_map(Step::actions).filter(|action| !matches!(action, Action::Script { .. }));
+    actions.map(|action| action.argv()).collect()
 }
 
-/// What our plans do in addition: clearing old signatures, and unmounting a root dataset without asking whether it is.
-fn is_ours_alone(argv: &[String]) -> bool {
-    argv[0] == "wipefs" || argv[..2] == ["zfs", "unmount"] || argv[0] == "swapon"
-}
-
-fn argvs(steps: &[Step], stages: &[Stage]) -> Vec<Vec<String>> {
-    let steps = steps.iter().filter(|step| stages.contains(&step.phase()));
-    let actions = steps.flat_map(Step::actions);
-    let argvs = actions.filter_map(|action| match action {
-        Action::Run { argv, .. } => Some(argv),
-        Action::WaitForDevice { .. } | Action::Script { .. } => None,
-    });
-    argvs.filter(|argv| !is_question(argv) && !is_ours_alone(argv)).collect()
-}
-
-/// disko's by-partlabel paths with odd characters differ from udev's, which we use.
-fn as_udev_spells(word: &str) -> String {
-    if !word.starts_with("/dev/disk/by-partlabel/") {
-        return word.to_owned();
-    }
-    let mut parts = word.split("\\x");
-    let mut path = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let (hex, rest) = part.split_at(2);
-        path += &format!("\\x{}{rest}", hex.to_lowercase());
-    }
-    path
+fn of(plan: &Plan, stages: &[Stage]) -> Vec<Vec<String>> {
+    argvs(plan.steps.iter().filter(|step| stages.contains(&step.phase())))
 }
 
 #[test]
-fn partitioning_and_formatting_run_what_disko_runs() {
+fn what_is_run_is_what_disko_runs_but_for_the_differences_that_are_listed() {
+    let (mut seen, mut wrong) = (BTreeSet::new(), Vec::new());
     for name in NAMES {
         let (fixture, plan) = plan(name);
-        let mut disko: Vec<Vec<String>> = fixture.format.into_iter().filter(|argv| !is_question(argv)).collect();
-        for argv in &mut disko {
-            for word in argv.iter_mut() {
-                *word = as_udev_spells(word);
+        let disks: Vec<String> = plan.disks.iter().map(|disk| disk.device.clone()).collect();
+        let phases = [
+            (Phase::Format, &fixture.format, of(&plan, &[Stage::Partition, Stage::Format])),
+            (Phase::Mount, &fixture.mount, of(&plan, &[Stage::Mount])),
+            (Phase::Unmount, &fixture.unmount, argvs(plan.unmount().iter())),
+        ];
+        for (phase, disko, ours) in phases {
+            let mut sides = Sides { name, phase, disks: disks.clone(), disko: disko.clone(), ours };
+            for difference in DIFFERENCES {
+                if difference.apply.is_some_and(|apply| apply(&mut sides)) {
+                    seen.insert(difference.title);
+                }
+            }
+            if sides.ours != sides.disko {
+                wrong.push(format!("{name}, {phase:?}:\n  ours  {:?}\n  disko {:?}", sides.ours, sides.disko));
             }
         }
-        // Hooks of the fixtures end in these; ours are scripts.
-        let is_hook = |argv: &Vec<String>| {
-            argv.starts_with(&["zfs".into(), "snapshot".into()]) || argv.iter().any(|word| word == "keylocation=prompt")
-        };
-        disko.retain(|argv| !is_hook(argv));
-        if name == "swap" {
-            let at = disko.iter().position(|argv| argv[0].starts_with("mkfs.ext4")).unwrap();
-            let encrypted = ["mkswap", "/dev/disk/by-partlabel/disk-main-encryptedSwap"];
-            disko.insert(at, encrypted.map(str::to_owned).to_vec());
-        }
-        let is_sgdisk = |argv: &&Vec<String>| argv[0] == "sgdisk";
-        // disko finishes one disk before the next; we finish a stage before the next.
-        let partitioned: Vec<_> = disko.iter().filter(is_sgdisk).cloned().collect();
-        let formatted: Vec<_> = disko.iter().filter(|argv| !is_sgdisk(argv)).cloned().collect();
-        assert_eq!(argvs(&plan.steps, &[Stage::Partition]), partitioned, "{name}");
-        assert_eq!(argvs(&plan.steps, &[Stage::Format]), formatted, "{name}");
     }
-}
-
-/// Source, target, type and sorted options of a mount(8) argv, in whatever order they stand.
-fn mount(argv: &[String]) -> (String, String, String, Vec<String>) {
-    let (mut fstype, mut options, mut places) = (String::new(), Vec::new(), Vec::new());
-    let mut words = argv[1..].iter();
-    while let Some(word) = words.next() {
-        match word.as_str() {
-            "-t" => fstype = words.next().unwrap().clone(),
-            "-o" => options.push(words.next().unwrap().clone()),
-            _ => places.push(as_udev_spells(word)),
-        }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for difference in DIFFERENCES.iter().filter(|difference| difference.apply.is_some()) {
+        assert!(seen.contains(difference.title), "“{}” is not seen in any layout", difference.title);
     }
-    options.retain(|option| !matches!(option.as_str(), "noauto" | "nofail") && !option.starts_with("x-"));
-    options.sort();
-    let [source, target] = places.try_into().unwrap();
-    let target = if target == "/mnt/" { "/mnt".to_owned() } else { target };
-    (source, target, fstype, options)
 }
 
 #[test]
-fn mounting_runs_what_disko_runs() {
-    for name in NAMES {
-        let (fixture, plan) = plan(name);
-        let disko: Vec<_> = fixture
-            .mount
-            .iter()
-            .filter(|argv| !is_question(argv))
-            .map(|argv| {
-                let mut argv = argv.clone();
-                if name == "x-zfs-quoting" {
-                    // disko forgets to quote this source, bash makes two words of it, and mount(8) would fail.
-                    if let Some(at) = argv.iter().position(|word| word == "rpool/with") {
-                        argv.splice(at..at + 2, ["rpool/with space".to_owned()]);
-                    }
-                }
-                mount(&argv)
-            })
-            .collect();
-        let ours: Vec<_> = argvs(&plan.steps, &[Stage::Mount]).iter().map(|argv| mount(argv)).collect();
-        assert_eq!(ours, disko, "{name}");
+fn the_document_lists_the_differences() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/disko-differences.md");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, document()).unwrap();
     }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(document(), kept, "the differences changed; if that is meant, run again with UPDATE_GOLDEN=1");
 }
 
 #[test]
@@ -130,12 +71,9 @@ fn order_is_disko_s() {
         let of = |kind: &str| -> Vec<String> {
             fixture.device_order.iter().filter(|(found, _)| found == kind).map(|(_, name)| name.clone()).collect()
         };
-        let disks: Vec<String> = plan.disks.iter().map(|disk| disk.name.clone()).collect();
-        assert_eq!(disks, of("disk"), "{name}");
         assert_eq!(layout.pools, of("zpool"), "{name}");
-        let last_disk = fixture.device_order.iter().rposition(|(kind, _)| kind == "disk");
-        let first_pool = fixture.device_order.iter().position(|(kind, _)| kind == "zpool");
-        assert!(first_pool.is_none() || first_pool > last_disk, "{name}");
+        let disks: BTreeSet<String> = plan.disks.iter().map(|disk| disk.name.clone()).collect();
+        assert_eq!(disks, of("disk").into_iter().collect(), "{name}");
     }
 }
 
@@ -181,8 +119,12 @@ fn hooks_are_scripts_with_the_variables_disko_defines() {
             "zpool.p",
             "zpool.p.datasets.root",
             "zpool.p.datasets.root",
+            "zpool.p",
+            "zpool.p",
+            "disk.main",
         ]
     );
+    assert_eq!(plan.unmount().len(), 3 + 2);
 }
 
 /// Lists and properties reach a hook as bash arrays, whatever is in them.

@@ -1,0 +1,104 @@
+//! Writing partition tables: gpt with sgdisk, hybrid MBRs, and disko's legacy tables with parted.
+
+use super::facts::DiskFacts;
+use super::format::hook;
+use super::gpt::Extent;
+use super::parts::{HookTime, HybridEntry, Stage};
+use super::step::Step;
+use crate::disko::{Content, Disk, Gpt, Placed, Table, TableFormat, join, numbered};
+
+/// Writes the partition table of a disk, and whatever its hooks do before.
+pub(super) fn of_disk(name: &str, disk: &Disk, facts: &DiskFacts, extents: &[Extent]) -> Vec<Step> {
+    let owner = join("disk", name);
+    let stage = Stage::Partition;
+    let mut steps: Vec<Step> = hook(&owner, &disk.hooks, HookTime::PreCreate, stage).into_iter().collect();
+    let content = format!("{owner}.content");
+    let within = Some(facts.kernel_path.clone());
+    match &disk.content {
+        Content::Gpt(table) => {
+            steps.extend(hook(&content, &table.hooks, HookTime::PreCreate, stage));
+            let known = Some((extents, facts.logical_sector_bytes));
+            steps.extend(gpt(&disk.device, table, known, within, stage));
+        }
+        Content::Table(entries) => {
+            steps.extend(hook(&content, &entries.hooks, HookTime::PreCreate, stage));
+            steps.extend(table(&disk.device, entries, within, stage));
+        }
+        _ => {}
+    }
+    steps
+}
+
+/// Writes the partition table of an array or an opened LUKS device.
+pub(super) fn of_other(placed: &Placed<'_>) -> Vec<Step> {
+    let stage = Stage::Format;
+    match placed.content {
+        Content::Gpt(partitions) => gpt(&placed.device, partitions, None, None, stage),
+        Content::Table(entries) => table(&placed.device, entries, None, stage),
+        _ => Vec::new(),
+    }
+}
+
+fn gpt(device: &str, gpt: &Gpt, known: Option<(&[Extent], u32)>, within: Option<String>, stage: Stage) -> Vec<Step> {
+    let mut steps = vec![Step::ClearTable { device: device.to_owned(), stage }];
+    for (index, partition) in gpt.partitions.iter().enumerate() {
+        let extent = known.and_then(|(extents, _)| extents.get(index));
+        steps.push(Step::CreatePartition {
+            device: device.to_owned(),
+            number: partition.number,
+            label: partition.label.clone(),
+            type_code: partition.type_code.clone(),
+            attributes: partition.attributes.clone(),
+            start: partition.start.clone(),
+            end: partition.end.clone(),
+            alignment: partition.alignment,
+            uuid: partition.uuid.clone(),
+            first_lba: extent.map(|extent| extent.first),
+            last_lba: extent.map(|extent| extent.last),
+            sector_bytes: known.map(|(_, sector)| sector),
+            stage,
+        });
+    }
+    let first = if gpt.efi_first { 2 } else { 1 };
+    let hybrids = gpt.partitions.iter().filter_map(|partition| Some((partition, partition.hybrid.as_ref()?)));
+    let entries: Vec<HybridEntry> = (first..)
+        .zip(hybrids)
+        .map(|(mbr_number, (partition, hybrid))| HybridEntry {
+            number: partition.number,
+            mbr_number,
+            mbr_type: hybrid.mbr_type.clone(),
+            bootable: hybrid.bootable,
+        })
+        .collect();
+    if !entries.is_empty() {
+        steps.push(Step::MakeHybridMbr { device: device.to_owned(), entries, protective_first: gpt.efi_first, stage });
+    }
+    let wait = |path: &String| Step::WaitForDevice { path: path.clone(), within: within.clone(), stage };
+    steps.extend(gpt.partitions.iter().map(|partition| wait(&partition.device)));
+    steps
+}
+
+fn table(device: &str, table: &Table, within: Option<String>, stage: Stage) -> Vec<Step> {
+    let format = match table.format {
+        TableFormat::Gpt => "gpt",
+        TableFormat::Msdos => "msdos",
+    };
+    let mut steps = vec![Step::CreateTable { device: device.to_owned(), format: format.to_owned(), stage }];
+    for entry in &table.partitions {
+        let boot = entry.bootable.then(|| "boot".to_owned());
+        steps.push(Step::CreateTablePartition {
+            device: device.to_owned(),
+            number: entry.number,
+            name: entry.first_word.clone(),
+            fs_type: entry.fs_type.clone(),
+            start: entry.start.clone(),
+            end: entry.end.clone(),
+            flags: boot.into_iter().chain(entry.flags.iter().cloned()).collect(),
+            stage,
+        });
+    }
+    let filled = table.partitions.iter().filter(|entry| entry.content.is_some());
+    let paths = filled.filter_map(|entry| numbered(device, entry.number));
+    steps.extend(paths.map(|path| Step::WaitForDevice { path, within: within.clone(), stage }));
+    steps
+}
