@@ -147,6 +147,28 @@ fn a_hybrid_mbr_with_the_protective_entry_first_leaves_the_gpt_valid() {
     assert_eq!(made.mbr, [entry("0xee", 1, 2047), entry("0x0c", 2048, 131_072)]);
 }
 
+/// sgdisk counts partitions of the GPT, sfdisk entries of the MBR, which the protective entry moves.
+#[test]
+fn entries_of_a_hybrid_mbr_are_counted_in_either_order() {
+    for first in [true, false] {
+        let mut fixture = fixture("hybrid-mbr");
+        let table = &mut fixture.devices["disk"]["main"]["content"];
+        table["efiGptPartitionFirst"] = first.into();
+        table["partitions"]["ESP"]["hybrid"] = serde_json::json!({"mbrPartitionType": null, "mbrBootableFlag": true});
+        let devices = devices(&fixture);
+        let plan = plan::compile(&devices, &blank_disks(&devices), &options()).unwrap();
+        let path = image(&format!("hybrid-{first}"), DISK);
+        let made = carry_out(&plan.steps, &plan.disks[0].device, &path);
+        std::fs::remove_file(&path).unwrap();
+        let entries: Vec<(u8, &str, u32)> =
+            made.mbr.iter().map(|entry| (entry.boot, entry.kind.as_str(), entry.first_lba)).collect();
+        let mut expected = vec![(0, "0x0c", 2048), (128, "0xef", 67584)];
+        expected.insert(if first { 0 } else { 2 }, (0, "0xee", 1));
+        assert_eq!(entries, expected);
+        as_predicted("hybrid", &made);
+    }
+}
+
 /// Sizes at which gptfdisk's rules change, and odd ones; sectors of 512 bytes, as any image file has.
 #[test]
 fn predictions_hold_on_disks_of_other_sizes() {
