@@ -1,0 +1,1 @@
+//! How each fault is told from the others, for the documentation.
