@@ -114,7 +114,7 @@ fn of_firmware(message: &str) -> Option<KernelSign> {
     if any(message, DEAD) {
         return Some(KernelSign::FirmwareDead { line: line() });
     }
-    let scan = any(message, &["scan error", "brcmf_do_escan: error", "escan failed"])
+    let scan = any(message, &["scan error", "brcmf_do_escan: error", "brcmf_run_escan: error", "escan failed"])
         || message.contains("set chanspec") && message.contains("fail");
     scan.then(|| KernelSign::ScanError { line: line() })
 }

@@ -90,6 +90,9 @@ pub(super) fn supplicant(o: &Observations) -> Finding {
 
 pub(super) fn scan(o: &Observations) -> Finding {
     let Some(candidate) = candidate(o) else {
+        if !o.wired.is_empty() && o.now < patience::CARRIER {
+            return Finding::busy(Link::Scan, "waiting for a cable");
+        }
         let diagnosis = say(
             Code::NoNetworks,
             "No network to join was given.",
@@ -104,6 +107,12 @@ pub(super) fn scan(o: &Observations) -> Finding {
     }
     if let Some(diagnosis) = wrong_band(o, &candidate) {
         return Finding::fault(diagnosis, format!("“{ssid}” on another band"));
+    }
+    // What was seen before the radio went deaf is of no use.
+    if scans_fail(o)
+        && let Some(diagnosis) = scan_failure(o)
+    {
+        return Finding::fault(diagnosis, "no scan succeeds");
     }
     if let Some(best) = candidate.seen.first() {
         return Finding::up(Link::Scan, sighting(ssid, Some(best)));
@@ -131,8 +140,13 @@ fn sighting(ssid: &Ssid, best: Option<&Bss>) -> String {
     }
 }
 
+/// Single scans fail while others succeed; that is no fault.
+pub(super) const fn scans_fail(o: &Observations) -> bool {
+    o.scan.failed >= patience::FAILED_SCANS && o.scan.failed > o.scan.done
+}
+
 fn scan_failure(o: &Observations) -> Option<Diagnosis> {
-    if o.scan.failed < patience::FAILED_SCANS && waited(o) < patience::FIRST_SCAN {
+    if !scans_fail(o) && waited(o) < patience::FIRST_SCAN {
         return None;
     }
     let said = o.hardware.kernel.iter().rev().find_map(|sign| match sign {
@@ -142,7 +156,8 @@ fn scan_failure(o: &Observations) -> Option<Diagnosis> {
     Some(say(
         Code::ScanFailed,
         format!(
-            "The radio finished no scan in {} s, and {} failed.{}",
+            "The radio finished {} scans in {} s, and {} failed.{}",
+            o.scan.done,
             waited(o) / 1000,
             o.scan.failed,
             said.unwrap_or_default()
@@ -156,11 +171,11 @@ fn wrong_band(o: &Observations, candidate: &Candidate) -> Option<Diagnosis> {
     let ssid = &candidate.network.ssid;
     let lacking = lacking(o);
     let on_lacking = |bss: &Bss| Band::of_frequency(bss.frequency).is_some_and(|band| lacking.contains(&band));
-    let (why, band) = if let Some(bss) = candidate.seen.iter().find(|bss| on_lacking(bss)) {
+    let why = if let Some(bss) = candidate.seen.iter().find(|bss| on_lacking(bss)) {
         if !candidate.seen.iter().all(|bss| on_lacking(bss)) {
             return None;
         }
-        (format!("“{ssid}” is on {} MHz only", bss.frequency), Band::of_frequency(bss.frequency)?)
+        format!("“{ssid}” is on {} MHz only", bss.frequency)
     } else {
         if !candidate.seen.is_empty() || o.scan.done == 0 {
             return None;
@@ -170,26 +185,28 @@ fn wrong_band(o: &Observations, candidate: &Candidate) -> Option<Diagnosis> {
     let bands: Vec<&str> = o.radio.iter().flat_map(|radio| radio.bands.iter().map(|band| name_of(*band))).collect();
     Some(say(
         Code::WrongBand,
-        format!("{why}, a band ({}) that this WiFi chip does not have: it has {}.", name_of(band), bands.join(" and ")),
+        format!("{why}; this WiFi chip has {} only.", bands.join(" and ")),
         "The chips of the Raspberry Pi 3B, Zero W and Zero 2 W have 2.4 GHz only.",
         "Switch 2.4 GHz on at the access point, or give the name of its 2.4 GHz network in the settings.",
     ))
 }
 
 /// Another band is likely if the access point's neighbour has the same name there, or if the name says so itself.
-fn twin(o: &Observations, ssid: &Ssid, lacking: &[Band]) -> Option<(String, Band)> {
+fn twin(o: &Observations, ssid: &Ssid, lacking: &[Band]) -> Option<String> {
     let ours = stem(ssid)?;
     let related = |bss: &&Bss| bss.ssid.as_ref().and_then(stem).is_some_and(|stem| stem == ours);
-    let neighbour = o.scan.seen.iter().find(related)?;
-    let name = neighbour.ssid.as_ref()?;
-    if let Some(band) = neighbour.siblings.iter().find(|band| lacking.contains(band)) {
-        return Some((
-            format!("“{ssid}” is not seen, and “{name}” says that it has a sibling on {}", name_of(*band)),
-            *band,
-        ));
+    for bss in o.scan.seen.iter().filter(related) {
+        let band = bss.siblings.iter().find(|band| lacking.contains(band));
+        if let (Some(band), Some(name)) = (band, &bss.ssid) {
+            return Some(format!(
+                "“{ssid}” is not seen, and “{name}” says that it has a sibling on {}",
+                name_of(*band)
+            ));
+        }
     }
+    let name = o.scan.seen.iter().find(related)?.ssid.as_ref()?;
     let high = sounds_like_high_band(ssid) && lacking.contains(&Band::Five);
-    high.then(|| (format!("“{ssid}” is not seen but “{name}” is, and by its name the first is on 5 GHz"), Band::Five))
+    high.then(|| format!("“{ssid}” is not seen but “{name}” is, and by its name the first is on 5 GHz"))
 }
 
 fn not_seen(o: &Observations, candidate: &Candidate) -> Diagnosis {

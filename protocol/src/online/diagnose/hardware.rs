@@ -1,5 +1,6 @@
 //! The chip, its driver, its firmware, its interface.
 
+use super::air::scans_fail;
 use super::patience::{self, waited};
 use super::{Finding, say};
 use crate::online::diagnosis::{Code, Diagnosis};
@@ -81,7 +82,8 @@ pub(super) fn interface(o: &Observations) -> Finding {
     }
 }
 
-/// What the kernel's log says since the driver was loaded, put together.
+/// What the kernel's log says since the driver was loaded, put together. Of several complaints the first is kept: the
+/// others follow from it.
 #[derive(Default)]
 struct Signs<'a> {
     /// `brcm/brcmfmac43455-sdio`.
@@ -110,12 +112,12 @@ impl<'a> Signs<'a> {
                 KernelSign::FirmwareRuns { version } => {
                     signs = Self { base: signs.base, chip: signs.chip, version: Some(version), ..Self::default() };
                 }
-                KernelSign::FirmwareDead { line } => (signs.dead, signs.version) = (Some(line.as_str()), None),
-                KernelSign::CalibrationRefused { line } => signs.refused = Some(line),
+                KernelSign::FirmwareDead { line } => (signs.dead, signs.version) = (signs.dead.or(Some(line)), None),
+                KernelSign::CalibrationRefused { line } => signs.refused = signs.refused.or(Some(line)),
                 KernelSign::VendorModuleMissing { vendor } => signs.vendor = Some(vendor),
                 KernelSign::SdioFound { .. } => (signs.removed, signs.stuck) = (None, None),
                 KernelSign::SdioRemoved { host } => signs.removed = Some(host),
-                KernelSign::SdioStuck { line } => signs.stuck = Some(line),
+                KernelSign::SdioStuck { line } => signs.stuck = signs.stuck.or(Some(line)),
                 KernelSign::UnderVoltage | KernelSign::VoltageNormal => {}
                 KernelSign::NoRegulatoryDatabase | KernelSign::ScanError { .. } => {}
             }
@@ -142,7 +144,8 @@ impl<'a> Signs<'a> {
 
 /// True if the chip was seen to work in this attempt: then what the log said before is history.
 fn works(o: &Observations) -> bool {
-    o.radio.is_some() && (o.attempt.connected.is_some() || o.scan.done > 0 || waited(o) < patience::RECONNECT)
+    let scans = o.scan.done > 0 && !scans_fail(o);
+    o.radio.is_some() && (o.attempt.connected.is_some() || scans || waited(o) < patience::RECONNECT)
 }
 
 /// What is wrong from the chip to the interface, and with which link; the earliest cause, which need not be the first
@@ -157,7 +160,7 @@ fn failure(o: &Observations) -> Option<(Link, Diagnosis)> {
 
 fn of_bus(o: &Observations) -> Option<Diagnosis> {
     let signs = Signs::of(o);
-    if let Some(line) = signs.stuck {
+    if let Some(line) = signs.stuck.map(|line| line.trim_end_matches('.')) {
         return Some(say(
             Code::SdioStuck,
             format!("The WiFi chip's SDIO bus hangs: “{line}”."),

@@ -235,7 +235,7 @@ fn lost(o: &Observations, candidate: &Candidate) -> Option<Diagnosis> {
 
 fn silent(o: &Observations, candidate: &Candidate) -> Option<Diagnosis> {
     let timed_out = o.attempt.assoc_status == Some(TIMED_OUT) || o.attempt.auth_status == Some(TIMED_OUT);
-    if o.attempt.timeouts < patience::TIMEOUTS && !timed_out {
+    if o.attempt.timeouts < patience::TIMEOUTS && !(timed_out && waited(o) >= patience::RECONNECT) {
         return None;
     }
     let ssid = &candidate.network.ssid;

@@ -143,7 +143,9 @@ pub(super) fn examine(o: &Observations) -> Vec<Finding> {
 }
 
 fn examine_link(o: &Observations, link: Link) -> Finding {
-    let radio_counts = o.wants_wifi && !(o.networks.is_empty() && address::cable(o).is_some());
+    // Who plugs in a cable and gives no network does not miss the WiFi.
+    let by_cable = o.networks.is_empty() && o.wired.iter().any(|wired| wired.carrier);
+    let radio_counts = o.wants_wifi && !by_cable;
     if link <= Link::Handshake && !radio_counts {
         return Finding::unused(link);
     }

@@ -36,6 +36,8 @@ pub const TIMEOUTS: u32 = 2;
 pub const DHCP: u64 = 12_000;
 /// A router came with the address, or said so itself.
 pub const GATEWAY: u64 = 15_000;
+/// Somebody is seen at the other end of a cable: negotiating the speed takes 2 to 5 s.
+pub const CARRIER: u64 = 10_000;
 /// A cable that was plugged in before the agent started has its address.
 pub const CABLE: u64 = 30_000;
 /// The clock was set from somewhere.
