@@ -94,6 +94,16 @@ fn a_key_that_was_changed_meanwhile_is_the_diagnosis() {
 }
 
 #[test]
+fn an_access_point_that_never_says_why_is_not_waited_for_without_end() {
+    let mut o = joining();
+    assert_eq!((code(&o), state(&o, Link::Association)), (None, LinkState::Busy));
+    o.attempt.began = NOW - 45_000;
+    let said = diagnose(&o).unwrap();
+    assert_eq!(said.code, Code::NoAnswer);
+    assert!(said.what.contains("for 45 s"), "{said}");
+}
+
+#[test]
 fn codes_that_are_no_errors_are_none() {
     for status in [0, 76, 126, 30] {
         let mut o = joining();

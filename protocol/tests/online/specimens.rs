@@ -95,6 +95,7 @@ pub fn well() -> Observations {
 pub fn joining() -> Observations {
     let mut o = well();
     o.attempt.connected = None;
+    o.attempt.began = NOW - 31_000;
     o.supplicant = Supplicant::Ready { state: "scanning".into(), through: "D-Bus".into(), sae_pwe: 2 };
     o.addresses.clear();
     o.gateway = None;

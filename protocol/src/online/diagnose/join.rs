@@ -235,13 +235,18 @@ fn lost(o: &Observations, candidate: &Candidate) -> Option<Diagnosis> {
 
 fn silent(o: &Observations, candidate: &Candidate) -> Option<Diagnosis> {
     let timed_out = o.attempt.assoc_status == Some(TIMED_OUT) || o.attempt.auth_status == Some(TIMED_OUT);
-    if o.attempt.timeouts < patience::TIMEOUTS && !(timed_out && waited(o) >= patience::RECONNECT) {
+    let unanswered = o.attempt.timeouts >= patience::TIMEOUTS || timed_out && waited(o) >= patience::RECONNECT;
+    // Not every way of failing is signalled: some only end in the next scan.
+    if !unanswered && waited(o) < patience::JOIN {
         return None;
     }
     let ssid = &candidate.network.ssid;
     let best = candidate.seen.first();
     let at = best.map_or(String::new(), |bss| format!(" at {} dBm", bss.signal));
-    let tries = times(o.attempt.timeouts.max(1));
+    let tries = match o.attempt.timeouts {
+        0 => format!("for {} s", waited(o) / 1000),
+        count => times(count),
+    };
     let full_mac = o.radio.as_ref().is_some_and(|radio| radio.driver.starts_with("brcmfmac"));
     let cause = match best {
         Some(bss) if bss.signal <= -80 => {

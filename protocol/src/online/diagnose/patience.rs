@@ -32,6 +32,8 @@ pub const FRESH_SCANS: u32 = 3;
 pub const HANDSHAKES: u32 = 2;
 /// So many unanswered frames are no bad luck any more.
 pub const TIMEOUTS: u32 = 2;
+/// A network that is seen and fits was joined, or a reason was said why not. Long enough for three tries.
+pub const JOIN: u64 = 45_000;
 /// Somebody gave an address. Slow servers take 3 to 8 s.
 pub const DHCP: u64 = 12_000;
 /// A router came with the address, or said so itself.

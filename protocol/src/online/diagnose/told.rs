@@ -65,7 +65,7 @@ pub const fn apart(code: Code) -> &'static str {
             "Authentication or association is refused with status 1 or another that none of the other codes explains."
         }
         Code::NoAnswer => {
-            "Authentication or association timed out twice, or the firmware reports status 16, without any refusal."
+            "Authentication or association timed out twice, or the firmware reports status 16, or for 45 s nothing was said at all; without any refusal, and the kinds of key do fit."
         }
         Code::ApVanished => {
             "A connection was lost and its access point is not seen any more, or said that it is leaving (reason 3), or fell silent (reason 4)."
