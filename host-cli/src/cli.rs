@@ -63,8 +63,24 @@ pub enum Command {
     #[command(after_help = "\
 EXAMPLES
   cygnet discover
-  cygnet discover --first --json | jq -r '.addresses[0]'")]
+  cygnet discover --watch
+  cygnet discover --first --json | jq -r '.addresses[0]'
+
+KNOWN tells whether the ssh host key that the Pi says it has is among the known
+hosts: yes, no, or other-key if another one is. It is a hint; ssh checks the key.")]
     Discover(Discover),
+    /// Wait until a Pi is online, or installed
+    #[command(after_help = "\
+EXAMPLES
+  cygnet wait --for online
+  cygnet wait pi.local --for online && cygnet install pi.local --flake .#pi
+  pi=$(cygnet wait cygnet-a1b2c3d4 --for online --timeout 5m)
+  cygnet wait 192.0.2.7 --for installed --json
+
+The host that answered is printed on stdout. `online` is reached when an agent
+answers over ssh; `installed` when the agent has only the reboot left to do, or
+when the installed system answers instead of it.")]
+    Wait(Wait),
     /// Show what a Pi's agent is and does
     #[command(after_help = "\
 EXAMPLES
@@ -147,6 +163,43 @@ pub struct Discover {
     /// Stop at the first Pi that answers
     #[arg(long)]
     pub first: bool,
+    /// Go on until interrupted, and print what changes
+    #[arg(long, conflicts_with_all = ["first", "timeout"])]
+    pub watch: bool,
+}
+
+/// `cygnet wait`
+#[derive(Debug, Args)]
+pub struct Wait {
+    /// The Pi: a host name, an address, a Host of ssh_config(5), or the name or the serial number's end (4 characters at
+    /// least) that `cygnet discover` shows; without it the only Pi that announces itself
+    #[arg(value_name = "HOST")]
+    pub host: Option<String>,
+    /// What to wait for
+    #[arg(long = "for", value_name = "GOAL")]
+    pub goal: Goal,
+    /// How long to wait
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_duration)]
+    pub timeout: Duration,
+}
+
+/// What `cygnet wait` waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Goal {
+    /// An agent answers over ssh
+    Online,
+    /// The system is installed: only the reboot is missing, or it answers already
+    Installed,
+}
+
+impl Goal {
+    /// As on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Goal::Online => "online",
+            Goal::Installed => "installed",
+        }
+    }
 }
 
 /// The Pi.
@@ -335,6 +388,9 @@ mod tests {
             "push pi",
             "push pi --flake .#a --closure x",
             "discover --timeout soon",
+            "discover --watch --first",
+            "wait pi",
+            "wait pi --for breakfast",
         ] {
             let arguments = std::iter::once("cygnet").chain(bad.split(' '));
             assert!(Cli::try_parse_from(arguments).is_err(), "{bad} was accepted");
