@@ -48,33 +48,34 @@ async fn in_a_namespace() {
     assert!(seen.interfaces.iter().all(|interface| !interface.carrier), "{seen:?}");
     assert_eq!((seen.addresses.len(), seen.gateway), (0, None));
 
-    ip("link add a type veth peer name b");
-    ip("link set b up");
-    let seen = until(&links, &mut ticks, "the link", |seen| seen.interface("a").is_some()).await;
-    let a = seen.interface("a").unwrap().clone();
-    assert!(!a.up && !a.carrier && !a.physical && !a.wireless && a.mac.len() == 17, "{a:?}");
-    links.set_up(a.index).await.unwrap();
-    let seen = until(&links, &mut ticks, "carrier", |seen| seen.interface("a").is_some_and(|a| a.carrier)).await;
+    ip("link add name near type veth peer name far");
+    ip("link set far up");
+    let seen = until(&links, &mut ticks, "the link", |seen| seen.interface("near").is_some()).await;
+    let near = seen.interface("near").unwrap().clone();
+    assert!(!near.up && !near.carrier && !near.physical && !near.wireless && near.mac.len() == 17, "{near:?}");
+    links.set_up(near.index).await.unwrap();
+    let seen =
+        until(&links, &mut ticks, "carrier", |seen| seen.interface("near").is_some_and(|near| near.carrier)).await;
     assert!(seen.interface("lo").is_none());
     let error = links.set_up(4_000_000).await.unwrap_err().to_string();
     assert_eq!(error, "rtnetlink: No such device (os error 19)");
 
     // Duplicate address detection takes a second, in which the address is none.
-    ip("addr add 2001:db8::2/64 dev a");
+    ip("addr add 2001:db8::2/64 dev near");
     assert!(!links.read().await.unwrap().addresses.iter().any(|address| address.ip.to_string() == "2001:db8::2"));
     let ours = |seen: &Snapshot, ip: &str| {
-        seen.addresses.iter().any(|address| address.interface == "a" && address.ip.to_string() == ip)
+        seen.addresses.iter().any(|address| address.interface == "near" && address.ip.to_string() == ip)
     };
     until(&links, &mut ticks, "the address", |seen| ours(seen, "2001:db8::2")).await;
-    ip("addr change 2001:db8::2/64 dev a preferred_lft 0");
+    ip("addr change 2001:db8::2/64 dev near preferred_lft 0");
     until(&links, &mut ticks, "its deprecation", |seen| !ours(seen, "2001:db8::2")).await;
-    ip("addr add 192.0.2.2/24 dev a");
+    ip("addr add 192.0.2.2/24 dev near");
     until(&links, &mut ticks, "the address", |seen| ours(seen, "192.0.2.2")).await;
 
     // Nobody is at .7; the entry of .1 is ours to decide.
-    ip("route add default via 192.0.2.7 dev a metric 600");
-    ip("-6 route add default via fe80::7 dev a metric 700");
-    ip("route add default via 192.0.2.9 dev a metric 100 table 77");
+    ip("route add default via 192.0.2.7 dev near metric 600");
+    ip("-6 route add default via fe80::7 dev near metric 700");
+    ip("route add default via 192.0.2.9 dev near metric 100 table 77");
     let gateway = |seen: &Snapshot| seen.gateway.map(|gateway| gateway.ip.to_string());
     let seen = until(&links, &mut ticks, "the ways", |seen| seen.ways.len() == 2).await;
     assert_eq!(gateway(&seen).as_deref(), Some("192.0.2.7"));
@@ -85,13 +86,13 @@ async fn in_a_namespace() {
     let failed = |seen: &Snapshot| seen.ways.iter().all(|way| way.gateway.answers == Some(false));
     until(&links, &mut ticks, "the failure of both", failed).await;
 
-    ip("neigh replace 192.0.2.1 lladdr 02:00:00:00:00:01 dev a nud reachable");
-    ip("route add default via 192.0.2.1 dev a metric 50");
+    ip("neigh replace 192.0.2.1 lladdr 02:00:00:00:00:01 dev near nud reachable");
+    ip("route add default via 192.0.2.1 dev near metric 50");
     let seen = until(&links, &mut ticks, "the better way", |seen| seen.ways.len() == 3).await;
     assert_eq!(gateway(&seen).as_deref(), Some("192.0.2.1"));
     assert_eq!(seen.gateway.unwrap().answers, Some(true));
-    assert_eq!(seen.way("a").unwrap().metric, 50);
-    ip("link del a");
-    let seen = until(&links, &mut ticks, "the end", |seen| seen.interface("a").is_none()).await;
+    assert_eq!(seen.way("near").unwrap().metric, 50);
+    ip("link del near");
+    let seen = until(&links, &mut ticks, "the end", |seen| seen.interface("near").is_none()).await;
     assert!(seen.addresses.is_empty() && seen.ways.is_empty());
 }
