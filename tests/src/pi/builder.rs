@@ -31,6 +31,7 @@ pub struct Builder<'a> {
     lan: Option<Arc<Lan>>,
     wifi: bool,
     second_cable: bool,
+    act_led: bool,
 }
 
 impl<'a> Builder<'a> {
@@ -46,6 +47,7 @@ impl<'a> Builder<'a> {
             lan: None,
             wifi: false,
             second_cable: false,
+            act_led: false,
         }
     }
 
@@ -125,6 +127,14 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// Gives the card's system `/sys/class/leds/ACT`, as a Pi has it. In truth it is a keyboard's LED, the only one that can
+    /// be had without hardware: it has the kernel's triggers, and brightness 0 or 1.
+    #[must_use]
+    pub fn act_led(mut self) -> Self {
+        self.act_led = true;
+        self
+    }
+
     /// Makes the Pi, switched off: its card, its SSDs, its keys and its place on the network.
     ///
     /// # Errors
@@ -149,6 +159,7 @@ impl<'a> Builder<'a> {
         if self.wifi {
             extras.rig = Some(sockets.join("rig"));
         }
+        extras.led = self.act_led;
         if self.second_cable {
             let second = lan.port()?;
             addresses = format!("{addresses},{}", second.address);
@@ -187,6 +198,9 @@ impl<'a> Builder<'a> {
         };
         if self.wifi {
             air::install(&mut pi);
+        }
+        if self.act_led {
+            air::install_led(&mut pi);
         }
         let authorized = pi.keys.user_public()?.into_bytes();
         pi.set_file("root/.ssh/authorized_keys", 0o600, authorized);

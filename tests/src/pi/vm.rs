@@ -68,6 +68,8 @@ pub struct Extras {
     pub rig: Option<PathBuf>,
     /// A second network card, its cable out, and the socket through which the cable is plugged in.
     pub second_cable: Option<(Port, PathBuf)>,
+    /// A keyboard, for the LED that it has.
+    pub led: bool,
 }
 
 /// QEMU's name of the second network card.
@@ -168,6 +170,9 @@ impl Machine {
                     let card = format!("virtio-net-pci,netdev={SECOND_CABLE},id=card1,romfile=,mac={}", port.mac);
                     add(["-device".into(), card]);
                     add(["-qmp".into(), format!("unix:{},server=on,wait=off", comma(monitor))]);
+                }
+                if self.extras.led {
+                    add(["-device".into(), "virtio-keyboard-pci".into()]);
                 }
                 if let Some(socket) = &self.extras.rig {
                     add(["-device".into(), "virtio-serial-pci".into()]);

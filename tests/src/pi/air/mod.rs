@@ -61,6 +61,16 @@ pub(super) fn install(pi: &mut Pi) {
     }
 }
 
+/// Names a keyboard's LED as the Pi's own, before the agent looks for one.
+pub(super) fn install_led(pi: &mut Pi) {
+    let unit = "[Unit]\nDescription=Test rig: an LED\nDefaultDependencies=no\nBefore=sysinit.target cygnetd.service\n\n\
+                [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/lib/cygnet-rig/led\n\
+                StandardOutput=journal+console\nStandardError=journal+console\n";
+    pi.set_file("usr/lib/cygnet-rig/led", 0o755, include_str!("led.sh"));
+    pi.set_file("etc/systemd/system/cygnet-rig-led.service", 0o644, unit);
+    pi.set_link("etc/systemd/system/sysinit.target.wants/cygnet-rig-led.service", "../cygnet-rig-led.service");
+}
+
 /// A radio that can be an access point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Radio {

@@ -3,7 +3,7 @@
 # A request is one line, `NUMBER SECONDS NAMESPACE COMMAND STDIN`, an answer `NUMBER CODE STDOUT STDERR`; commands and
 # everything they read and say are base64. NAMESPACE `-` is the Pi's own. Each answer's CODE is the command's, 124 if time
 # was up (timeout(1)).
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin LC_ALL=C.UTF-8
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin LC_ALL=C
 room=/run/cygnet-rig
 mkdir -p "$room" && cd "$room" || exit 1
 

@@ -1,6 +1,7 @@
 //! A first look at the air: wpa_supplicant and networkd alone, then ssh through it, then each fault once.
 
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,7 +32,7 @@ fn look_around(parts: &Parts) -> Result<()> {
     let started = Instant::now();
     let say = |what: &str| eprintln!("air: {:5.1} s: {what}", started.elapsed().as_secs_f64());
     let home = AccessPoint::wpa2("home \u{1f9a2}", "correct horse");
-    let mut pi = parts.pi().access_point(&home).second_cable().build()?;
+    let mut pi = parts.pi().access_point(&home).second_cable().act_led().build()?;
     pi.boot_from_card()?;
     pi.air().wait()?;
     say("the air is made");
@@ -48,6 +49,14 @@ fn look_around(parts: &Parts) -> Result<()> {
             alone.to_address()
         ));
     }
+
+    console(&mut pi)?;
+    say("the console's tty works in both directions");
+    pi.rig(
+        "cd /sys/class/leds/ACT && echo none >trigger && echo 1 >brightness && grep -q 1 brightness && \
+            modprobe ledtrig-timer && echo timer >trigger && test -e delay_on",
+    )?;
+    say("the LED can be switched on and blinks");
 
     connect(&pi, &home)?;
     pi.wait_ssh(PATIENCE)?;
@@ -77,6 +86,29 @@ fn connect(pi: &Pi, access_point: &AccessPoint) -> Result<()> {
          -c /run/cygnet-rig/station.conf",
     )?;
     wait_until(pi, "ip -o -4 address show dev wlan0 | grep -q 10.77", PATIENCE)
+}
+
+/// Somebody types on the serial console, and reads it at a tty.
+fn console(pi: &mut Pi) -> Result<()> {
+    let tty = pi.console_pty()?;
+    let mut tty = File::options().read(true).write(true).open(&tty).context("opening the console's tty")?;
+    // Opened once: what is typed while nobody has it open is lost.
+    let echo = "exec 5<>/dev/ttyAMA0; stty -F /dev/ttyAMA0 raw -echo; while read -r -u 5 line; do \
+                echo \"console heard: $line\" >&5; done";
+    pi.rig_write("/run/cygnet-rig/echo", 0o644, echo.as_bytes())?;
+    pi.rig("systemd-run --unit=smoke-console bash /run/cygnet-rig/echo")?;
+    wait_until(pi, "stty -F /dev/ttyAMA0 -a | grep -q -e -icanon", Duration::from_secs(30))?;
+    tty.write_all(b"from the tty\n").context("typing on the tty")?;
+    pi.wait_serial("console heard: from the tty", Duration::from_secs(30))?;
+    let mut text = String::new();
+    let mut buffer = [0; 256];
+    while !text.contains("console heard: from the tty") {
+        let length = tty.read(&mut buffer).context("reading the tty")?;
+        text.push_str(&String::from_utf8_lossy(&buffer[..length]));
+    }
+    pi.type_on_console("from the test\n")?;
+    pi.wait_serial("console heard: from the test", Duration::from_secs(30))?;
+    pi.rig("systemctl stop smoke-console").map(drop)
 }
 
 /// Each control once, as seen by wpa_supplicant's journal or the kernel.
@@ -110,6 +142,7 @@ fn faults(pi: &mut Pi, home: &AccessPoint, say: &dyn Fn(&str)) -> Result<()> {
     let seen = pi.rig("iw dev wlan0 scan | grep -c -e 'SSID: neighbour' -e 'signal:'")?;
     say(&format!("two access points at once; seen: {seen} lines"));
     pi.air().second().off()?;
+    pi.rig(now)?;
     pi.air().set(home)?;
     expect(pi, "connected again", "CTRL-EVENT-CONNECTED")?;
 
