@@ -17,7 +17,7 @@ pub fn begin(now: u64, was_connected: bool) -> Attempt {
 /// Takes in what was signalled at `now`.
 pub fn apply(attempt: &mut Attempt, signal: &Signal, now: u64, scan: &mut (u32, u32)) {
     match signal {
-        Signal::State(state) => state_changed(attempt, state, now),
+        Signal::State(state) => state_changed(attempt, state, now, scan),
         Signal::AuthStatus(0 | SAE_HASH_TO_ELEMENT) => {}
         Signal::AuthStatus(code) => attempt.auth_status = Some(*code),
         Signal::AssocStatus(0) => {}
@@ -38,7 +38,7 @@ pub fn apply(attempt: &mut Attempt, signal: &Signal, now: u64, scan: &mut (u32, 
     }
 }
 
-fn state_changed(attempt: &mut Attempt, state: &str, now: u64) {
+fn state_changed(attempt: &mut Attempt, state: &str, now: u64, scan: &mut (u32, u32)) {
     match state {
         "completed" => {
             if attempt.connected.is_none() {
@@ -57,6 +57,8 @@ fn state_changed(attempt: &mut Attempt, state: &str, now: u64) {
             let reason = attempt.disconnect_reason;
             let (ssid, bssid): (Option<Ssid>, Option<String>) = (attempt.ssid.take(), attempt.bssid.take());
             *attempt = Attempt { disconnect_reason: reason, ssid, bssid, ..begin(now, true) };
+            // What was seen before says nothing of what is there now.
+            *scan = (0, 0);
         }
         _ => {}
     }

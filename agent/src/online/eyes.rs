@@ -61,9 +61,8 @@ impl Eyes {
     /// Takes in a line of the kernel's log.
     pub fn kernel_line(&mut self, line: &str) {
         let Some(sign) = kernel::read(line) else { return };
-        if self.kernel.contains(&sign) {
-            return;
-        }
+        // Said again, it is news again: firmware that runs after it was dead.
+        self.kernel.retain(|known| *known != sign);
         if self.kernel.len() == MAX_SIGNS {
             self.kernel.remove(0);
         }

@@ -438,7 +438,6 @@ impl Supervisor {
             Link::Scan | Link::Association | Link::Handshake => {
                 // Anew: what it holds against the network until then is forgotten.
                 self.done.joined = false;
-                self.eyes.attempt.psk_mismatches = 0;
             }
             _ => {}
         }
