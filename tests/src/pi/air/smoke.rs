@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{AccessPoint, baseline, wait_until};
-use crate::host;
+use super::{AccessPoint, Channel, Security, baseline, wait_until};
+use crate::host::{self, run::stdout_of};
 use crate::pi::machine::Pi;
 use crate::pi::{Dhcp, Parts, Settings, prepare};
 
@@ -50,6 +50,14 @@ fn look_around(parts: &Parts) -> Result<()> {
         ));
     }
 
+    for (what, access_point) in kinds() {
+        pi.air().set(&access_point).with_context(|| what.to_owned())?;
+        let alone = baseline(&pi, &access_point).with_context(|| what.to_owned())?;
+        say(&format!("{what}: address after {:.2} s", alone.to_address()));
+    }
+    pi.rig("iw reg set 00")?;
+    pi.air().set(&home)?;
+
     console(&mut pi)?;
     say("the console's tty works in both directions");
     pi.rig(
@@ -73,6 +81,19 @@ fn look_around(parts: &Parts) -> Result<()> {
     cable.wait_ssh(PATIENCE)?;
     say(&format!("throughput of a cable: {:.2} MB/s", throughput(&cable)?));
     Ok(())
+}
+
+/// Access points of every kind that a station can be on.
+fn kinds() -> [(&'static str, AccessPoint); 4] {
+    let sae = AccessPoint::sae(b"\xff\xfe octets", "correct horse");
+    let h2e_only = Security::Sae { password: "correct horse".into(), h2e_only: true };
+    let in_germany = Some("DE".to_owned());
+    [
+        ("open", AccessPoint::open("open")),
+        ("SAE, octets", sae.clone()),
+        ("WPA2 and SAE, hidden", AccessPoint { hidden: true, ..AccessPoint::transition("both", "correct horse") }),
+        ("H2E only, 5 GHz", AccessPoint { security: h2e_only, channel: Channel::Ghz5(36), country: in_germany, ..sae }),
+    ]
 }
 
 /// Brings the Pi online with the usual tools, until it is switched off.
@@ -153,6 +174,19 @@ fn faults(pi: &mut Pi, home: &AccessPoint, say: &dyn Fn(&str)) -> Result<()> {
     pi.rig(now)?;
     pi.air().on()?;
     expect(pi, "there again", "CTRL-EVENT-CONNECTED")?;
+
+    // Neighbours are looked for by multicast.
+    let listed = stdout_of(pi.command("ip").args(["-6", "-o", "address", "show", "dev", "lan0", "scope", "link"]))?;
+    let neighbour =
+        listed.split_whitespace().find_map(|word| word.strip_suffix("/64")).context("finding lan0's fe80::")?;
+    let ask = format!("ip neighbour flush dev wlan0; ping -q -c 1 -W 5 {neighbour}%wlan0 >&2");
+    pi.rig(&ask).context("asking for a neighbour by multicast")?;
+    pi.air().set_multicast(false)?;
+    ensure!(pi.rig(&ask).is_err(), "a multicast passed the filter");
+    pi.rig("ping -q -c 1 -W 20 10.77.0.1").context("a broadcast and a unicast beside the filter")?;
+    pi.air().set_multicast(true)?;
+    pi.rig(&ask).context("asking for a neighbour by multicast again")?;
+    say("multicasts filtered, and passed again");
 
     pi.air().rfkill(true)?;
     wait_until(pi, "! ip link show dev wlan0 up | grep -q wlan0", Duration::from_secs(30)).context("rfkill")?;
