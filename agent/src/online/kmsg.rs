@@ -30,9 +30,18 @@ pub fn follow() -> mpsc::Receiver<String> {
     receiver
 }
 
-async fn relay(path: &str, lines: &mpsc::Sender<String>) -> io::Result<()> {
+/// Opens a character device that can be waited for with epoll.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe; what may be wrong here, a changing descriptor, a File does not have"
+)]
+pub(super) fn open_device(path: &str) -> io::Result<AsyncFd<File>> {
     let file = File::from(open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?);
-    let file = AsyncFd::with_interest(file, Interest::READABLE)?;
+    AsyncFd::with_interest(file, Interest::READABLE)
+}
+
+async fn relay(path: &str, lines: &mpsc::Sender<String>) -> io::Result<()> {
+    let file = open_device(path)?;
     let mut record = vec![0; RECORD];
     loop {
         let read = tokio::select! {

@@ -1,13 +1,12 @@
 //! The radio switches: `/dev/rfkill` (Documentation/driver-api/rfkill.rst, include/uapi/linux/rfkill.h).
 
-use rustix::fs::{Mode, OFlags, open};
+use super::kmsg::open_device;
 use rustix::io::Errno;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
@@ -44,8 +43,7 @@ pub fn watch() -> mpsc::Receiver<()> {
 }
 
 async fn relay(tick: &mpsc::Sender<()>) -> io::Result<()> {
-    let file = File::from(open(DEVICE, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?);
-    let file = AsyncFd::with_interest(file, Interest::READABLE)?;
+    let file = open_device(DEVICE)?;
     let mut event = [0; EVENT];
     loop {
         let read = tokio::select! {

@@ -86,11 +86,6 @@ impl Snapshot {
     pub fn interface(&self, name: &str) -> Option<&Interface> {
         self.interfaces.iter().find(|interface| interface.name == name)
     }
-
-    /// The best way out through an interface.
-    pub fn way(&self, interface: &str) -> Option<&Way> {
-        self.ways.iter().find(|way| way.interface == interface)
-    }
 }
 
 /// Why the kernel could not be asked.
@@ -156,6 +151,7 @@ impl Links {
     }
 
     /// Switches an interface on.
+    #[cfg_attr(not(test), expect(dead_code, reason = "systemd-networkd and wpa_supplicant do it where they run"))]
     pub async fn set_up(&self, index: u32) -> Result<(), LinksError> {
         let work = move || {
             on_a_runtime(async |handle| {

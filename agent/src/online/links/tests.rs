@@ -91,7 +91,7 @@ async fn in_a_namespace() {
     let seen = until(&links, &mut ticks, "the better way", |seen| seen.ways.len() == 3).await;
     assert_eq!(gateway(&seen).as_deref(), Some("192.0.2.1"));
     assert_eq!(seen.gateway.unwrap().answers, Some(true));
-    assert_eq!(seen.way("near").unwrap().metric, 50);
+    assert_eq!(seen.ways[0].metric, 50);
     ip("link del near");
     let seen = until(&links, &mut ticks, "the end", |seen| seen.interface("near").is_none()).await;
     assert!(seen.addresses.is_empty() && seen.ways.is_empty());

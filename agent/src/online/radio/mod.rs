@@ -19,7 +19,6 @@ const GET_REG: u8 = 31;
 const SET_POWER_SAVE: u8 = 61;
 const GET_POWER_SAVE: u8 = 62;
 
-const ATTR_WIPHY: u16 = 1;
 const ATTR_WIPHY_NAME: u16 = 2;
 const ATTR_IFINDEX: u16 = 3;
 const ATTR_WIPHY_BANDS: u16 = 22;
@@ -80,21 +79,16 @@ impl Radio80211 {
         self.call("setting power save", SET_POWER_SAVE, request, Ask::One).await.map(drop)
     }
 
-    /// The country that counts for radios that do not know better: two letters, `00` for the world, `98` for what several
+    /// The country that counts for all radios but those that know better (REGULATORY_WIPHY_SELF_MANAGED), which brcmfmac's
+    /// does not: two letters, `00` for the world, `98` for what several
     /// countries have in common.
     pub async fn regdomain(&self) -> Option<String> {
         let answers = self.call("reading the country", GET_REG, Vec::new(), Ask::One).await.ok()?;
         answers.iter().find_map(|answer| answer.text(ATTR_REG_ALPHA2))
     }
 
-    /// The country of a radio that does know better (REGULATORY_WIPHY_SELF_MANAGED); brcmfmac does not.
-    pub async fn own_regdomain(&self, phy: u32) -> Option<String> {
-        let answers = self.call("reading the radio's country", GET_REG, Vec::new(), Ask::All).await.ok()?;
-        let own = answers.iter().find(|answer| answer.number(ATTR_WIPHY) == Some(phy))?;
-        own.text(ATTR_REG_ALPHA2)
-    }
-
     /// Asks for a country's rules. The kernel takes them later, when it has read its database.
+    #[cfg_attr(not(test), expect(dead_code, reason = "wpa_supplicant does it where it runs"))]
     pub async fn set_regdomain(&self, country: &str) -> Result<(), RadioError> {
         let request = vec![text(ATTR_REG_ALPHA2, country)];
         self.call("setting the country", REQ_SET_REG, request, Ask::One).await.map(drop)
@@ -201,7 +195,6 @@ mod tests {
         assert!(error.starts_with("setting power save: "), "{error}");
         assert_eq!(radio.power_save(1).await, None, "loopback has no radio");
 
-        assert_eq!(radio.own_regdomain(0).await, None);
         for country in ["DE", "US"] {
             radio.set_regdomain(country).await.unwrap();
             let changed = async {

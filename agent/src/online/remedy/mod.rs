@@ -207,7 +207,8 @@ mod tests {
         assert!(modules::loaded(&sys, modules::DRIVER) && modules::loaded(&sys, "brcmfmac_wcc"));
         reload_driver().await.unwrap();
         let roamoff = sys.text("sys/module/brcmfmac/parameters/roamoff");
-        assert!(modules::loaded(&sys, modules::DRIVER), "roamoff is {roamoff:?}");
+        assert!(modules::loaded(&sys, modules::DRIVER));
+        assert_eq!(roamoff.as_deref(), Some("1"));
         let error = load_driver("nonesuch").await.unwrap_err().to_string();
         assert!(error.contains("nonesuch") && error.contains("not found"), "{error}");
     }
