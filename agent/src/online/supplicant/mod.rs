@@ -113,7 +113,7 @@ pub struct Joining {
     pub refused: Vec<Ssid>,
 }
 
-/// An interface in wpa_supplicant's hands.
+/// An interface in wpa_supplicant's hands. It stays there when this is dropped; only its signals end.
 #[derive(Debug)]
 pub struct Supplicant {
     way: Way,

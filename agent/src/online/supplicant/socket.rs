@@ -9,7 +9,7 @@ use cygnet_protocol::online::settings::Network;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
-use wpactrl::{Client, ClientAttached};
+use wpactrl::ClientAttached;
 
 /// A command for the thread, and where its reply goes. Commands have secrets in them: nothing here can be printed.
 struct Order {
@@ -42,9 +42,9 @@ impl Interface {
         let (opened, open) = oneshot::channel();
         let places = places.to_vec();
         let live = move || match attach(&places) {
-            Ok((client, attached)) => {
+            Ok(attached) => {
                 if opened.send(Ok(())).is_ok() {
-                    Talk { client, attached, signals, state: String::new() }.live(&received);
+                    Talk { attached, signals, state: String::new() }.live(&received);
                 }
             }
             Err(why) => drop(opened.send(Err(why))),
@@ -147,16 +147,14 @@ fn state_in(status: &str) -> String {
     said::field(status, "wpa_state").unwrap_or_default().to_lowercase()
 }
 
-fn attach(places: &[Place]) -> Result<(Client, ClientAttached), String> {
+/// One socket for commands and events: a second client in the same process would take the first one's path from it
+/// (wpactrl names both after the process).
+fn attach(places: &[Place]) -> Result<ClientAttached, String> {
     let mut why = Vec::new();
     for place in places.iter().filter(|place| place.server.exists()) {
-        let open = || Client::builder().ctrl_path(place.server.clone()).cli_path(place.client.clone()).open();
-        let opened = open().and_then(|mut client| {
-            client.request("PING")?;
-            Ok((client, open()?.attach()?))
-        });
-        match opened {
-            Ok(opened) => return Ok(opened),
+        let client = wpactrl::Client::builder().ctrl_path(place.server.clone()).cli_path(place.client.clone());
+        match client.open().and_then(wpactrl::Client::attach) {
+            Ok(attached) => return Ok(attached),
             Err(error) => why.push(format!("{}: {}", place.server.display(), plain(&error))),
         }
     }
@@ -171,9 +169,8 @@ fn plain(error: &wpactrl::Error) -> String {
     }
 }
 
-/// The thread's side. There are two sockets, so that a flood of events can't hold up a reply.
+/// The thread's side.
 struct Talk {
-    client: Client,
     attached: ClientAttached,
     signals: mpsc::Sender<Signal>,
     state: String,
@@ -185,16 +182,21 @@ impl Talk {
         loop {
             match orders.recv_timeout(TICK) {
                 Ok(order) => {
-                    let answer = self.client.request(&order.command).map_err(|error| plain(&error));
+                    let answer = self.attached.request(&order.command).map_err(|error| plain(&error));
+                    let failed = answer.is_err();
                     // Who asked may have given up.
                     let _ = order.reply.send(answer);
+                    if failed {
+                        // An answer that comes late would be taken for that to the next command.
+                        return self.tell(Signal::Gone);
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             if looked.elapsed() >= LOOK {
                 looked = Instant::now();
-                match self.client.request("STATUS") {
+                match self.attached.request("STATUS") {
                     Ok(status) => self.tell(Signal::State(state_in(&status))),
                     Err(_) => return self.tell(Signal::Gone),
                 }
