@@ -293,7 +293,10 @@ impl Supervisor {
 
     async fn start_supplicant(&mut self) -> Result<(), String> {
         if self.bus.is_none() {
-            self.bus = timeout(PATIENCE, services::bus()).await.ok().and_then(Result::ok);
+            match services::bus().await {
+                Ok(bus) => self.bus = Some(bus),
+                Err(error) => tracing::warn!("{error}"),
+            }
         }
         let Some(bus) = &self.bus else {
             // The second way: a supplicant that somebody else started, through its control socket.

@@ -1,12 +1,14 @@
 //! What is expected of the real programs in the virtual Pi.
 //!
 //! Scenarios run one after the other. Those that leave the Pi as they found it share one: [`refusals`] never writes,
-//! [`failures`] and [`interruptions`] install tiny systems. [`whole`] installs the real one and boots it.
+//! [`failures`] and [`interruptions`] install tiny systems. [`whole`] installs the real one and boots it. [`wifi`] has a Pi
+//! of its own, with a radio and no cable.
 
 mod failures;
 mod interruptions;
 mod refusals;
 mod whole;
+mod wifi;
 
 use crate::closure::{self, Closure, Variant};
 use crate::pi::{Parts, Pi, Settings};
@@ -48,6 +50,7 @@ pub fn all() -> Vec<Scenario> {
     [refusals::SCENARIOS, failures::SCENARIOS, interruptions::SCENARIOS, whole::SCENARIOS]
         .into_iter()
         .flatten()
+        .chain(wifi::scenarios())
         .map(|(name, what, check)| Scenario { name, what, check: *check })
         .collect()
 }
@@ -63,13 +66,15 @@ pub struct World {
     settings: Settings,
     parts: Parts,
     pi: Option<Pi>,
+    /// Whether the present Pi has a radio and no cable.
+    in_the_air: bool,
     scratch: Option<tempfile::TempDir>,
 }
 
 impl World {
     /// A world without a Pi yet.
     pub fn new(programs: Programs, settings: Settings, parts: Parts) -> Self {
-        Self { site: Site::new(&programs.cygnet), programs, settings, parts, pi: None, scratch: None }
+        Self { site: Site::new(&programs.cygnet), programs, settings, parts, pi: None, in_the_air: false, scratch: None }
     }
 
     /// Runs one scenario. After a failure the Pi is replaced, so that the next one does not inherit the trouble.
@@ -92,6 +97,7 @@ impl World {
             pi.boot_from_card()?;
             pi.wait_ssh(BOOT)?;
             self.pi = Some(pi);
+            self.in_the_air = false;
             self.wait_for_agent()?;
         }
         self.pi.as_mut().context("there is no Pi")
