@@ -81,6 +81,16 @@ The host that answered is printed on stdout. `online` is reached when an agent
 answers over ssh; `installed` when the agent has only the reboot left to do, or
 when the installed system answers instead of it.")]
     Wait(Wait),
+    /// Follow a Pi over its serial line, without a network
+    #[command(after_help = "\
+EXAMPLES
+  cygnet console                          List the serial adapters
+  cygnet console /dev/ttyUSB0
+  cygnet console /dev/cu.usbserial-10 --raw
+  cygnet console /dev/ttyUSB0 --json | jq -r 'select(.online).addresses[0]'
+
+Ctrl-] quits; all other keys go to the Pi: ? lists what its agent knows.")]
+    Console(Console),
     /// Show what a Pi's agent is and does
     #[command(after_help = "\
 EXAMPLES
@@ -166,6 +176,20 @@ pub struct Discover {
     /// Go on until interrupted, and print what changes
     #[arg(long, conflicts_with_all = ["first", "timeout"])]
     pub watch: bool,
+}
+
+/// `cygnet console`
+#[derive(Debug, Args)]
+pub struct Console {
+    /// The serial device that the Pi is connected to; without it, those that there are are listed
+    #[arg(value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Bits per second
+    #[arg(long, value_name = "RATE", default_value_t = 115_200, value_parser = clap::value_parser!(u32).range(50..))]
+    pub baud: u32,
+    /// Pass everything through as it comes
+    #[arg(long, conflicts_with = "json")]
+    pub raw: bool,
 }
 
 /// `cygnet wait`

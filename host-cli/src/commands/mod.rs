@@ -1,6 +1,7 @@
 //! One file for each command.
 
 mod abort;
+mod console;
 mod discover;
 mod logs;
 mod manual;
@@ -22,6 +23,7 @@ pub fn run(ui: &Ui, cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Discover(arguments) => discover::run(ui, &cli.global, arguments),
         Command::Wait(arguments) => wait::run(ui, &cli.global, arguments),
+        Command::Console(arguments) => console::run(ui, arguments),
         Command::Status(arguments) => status::run(ui, &target(&arguments.host)?),
         Command::Plan(arguments) => plan::run(ui, &target(&arguments.host)?, arguments),
         Command::Install(arguments) => install::run(ui, &target(&arguments.host)?, arguments),
