@@ -102,10 +102,12 @@ fn open(index: u32, v6: bool) -> rustix::io::Result<UdpSocket> {
         sockopt::set_ipv6_add_membership(&socket, &GROUP_V6, index)?;
         sockopt::set_ipv6_multicast_if(&socket, index)?;
         sockopt::set_ipv6_multicast_hops(&socket, HOPS)?;
+        sockopt::set_ipv6_multicast_loop(&socket, false)?;
     } else {
         sockopt::set_ip_add_membership_with_ifindex(&socket, &GROUP_V4, &Ipv4Addr::UNSPECIFIED, index)?;
         sockopt::set_ip_multicast_if_with_ifindex(&socket, &GROUP_V4, &Ipv4Addr::UNSPECIFIED, index)?;
         sockopt::set_ip_multicast_ttl(&socket, HOPS)?;
+        sockopt::set_ip_multicast_loop(&socket, false)?;
     }
     Ok(UdpSocket::from(socket))
 }

@@ -145,6 +145,10 @@ fn wait(agent: &Agent, bell: &Bell, seen: u64, patience: Duration) -> News {
 fn announce(agent: &Arc<Agent>, bell: &Arc<Bell>) -> Result<(), mdns_sd::Error> {
     let daemon = ServiceDaemon::new()?;
     daemon.set_ip_check_interval(IP_CHECK)?;
+    // mdns-sd takes its own announcement of one address, when it comes back, for somebody else's claim on the name that
+    // it is asking about for another address, and renames us.
+    daemon.set_multicast_loop_v4(false)?;
+    daemon.set_multicast_loop_v6(false)?;
     nudge(&daemon)?;
     let name = text::name(&agent.identity.serial);
     let (monitor, weak, rings, host) =

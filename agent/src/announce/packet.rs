@@ -8,6 +8,8 @@ const TYPE_A: u16 = 1;
 const TYPE_PTR: u16 = 12;
 const TYPE_AAAA: u16 = 28;
 const CLASS_IN: u16 = 1;
+/// RFC 6762, section 10.2.
+const FLUSH: u16 = 0x8000;
 /// A response, and by who has authority over the name.
 const RESPONSE: u16 = 0x8400;
 
@@ -19,7 +21,11 @@ pub fn question() -> Vec<u8> {
     packet
 }
 
-/// Takes an address of `host` back: a lifetime of 0 (RFC 6762, section 10.1).
+/// Takes an address of `host` back.
+///
+/// With a lifetime of 1 s, which is what a goodbye's 0 comes to (RFC 6762, section 10.1): mdns-sd drops a record that has
+/// none without telling those who browse. With the bit that flushes caches, as the record was announced with, or it is
+/// another record; the other addresses have to be announced again at once.
 pub fn withdrawal(host: &str, address: IpAddr) -> Vec<u8> {
     let mut packet = header(RESPONSE, 0, 1);
     put_name(&mut packet, host);
@@ -27,8 +33,7 @@ pub fn withdrawal(host: &str, address: IpAddr) -> Vec<u8> {
         IpAddr::V4(v4) => (TYPE_A, v4.octets().to_vec()),
         IpAddr::V6(v6) => (TYPE_AAAA, v6.octets().to_vec()),
     };
-    // Without the bit that flushes caches: the other addresses of that kind stay.
-    put(&mut packet, &[kind, CLASS_IN, 0, 0, bytes.len() as u16]);
+    put(&mut packet, &[kind, CLASS_IN | FLUSH, 0, 1, bytes.len() as u16]);
     packet.extend(bytes);
     packet
 }
@@ -65,10 +70,10 @@ mod tests {
     }
 
     #[test]
-    fn a_withdrawn_address_has_no_lifetime() {
+    fn a_withdrawn_address_has_a_second_to_live() {
         let packet = withdrawal("pi.local.", "10.0.0.7".parse().unwrap());
         assert_eq!(packet[..12], [0, 0, 0x84, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
-        assert_eq!(packet[12..], *b"\x02pi\x05local\0\0\x01\0\x01\0\0\0\0\0\x04\x0a\0\0\x07");
+        assert_eq!(packet[12..], *b"\x02pi\x05local\0\0\x01\x80\x01\0\0\0\x01\0\x04\x0a\0\0\x07");
         assert_eq!(withdrawal("pi.local", "fe80::1".parse().unwrap()).len(), 12 + 10 + 10 + 16);
     }
 }
