@@ -27,6 +27,9 @@ pub const RIVALS: &[(&str, &str)] =
 /// A service that hangs must not hang us. Starting a unit is not waited for in a call.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Where systemd listens for the bus. The D-Bus specification says /var/run, which is not /run everywhere.
+const SOCKET: &str = "unix:path=/run/dbus/system_bus_socket";
+
 const BUS: &str = "org.freedesktop.DBus";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
@@ -65,7 +68,11 @@ pub enum ServiceError {
 /// # Errors
 /// If there is no bus, or it refuses us.
 pub async fn bus() -> Result<Connection, ServiceError> {
-    let connecting = zbus::connection::Builder::system().method_timeout(PATIENCE).build();
+    let builder = match std::env::var_os("DBUS_SYSTEM_BUS_ADDRESS") {
+        Some(_) => zbus::connection::Builder::system(),
+        None => zbus::connection::Builder::address(SOCKET),
+    };
+    let connecting = builder.method_timeout(PATIENCE).build();
     match tokio::time::timeout(PATIENCE, connecting).await {
         Ok(connected) => connected.map_err(|error| ServiceError::Bus(error.to_string())),
         Err(_) => Err(ServiceError::Bus(format!("no answer within {} s", PATIENCE.as_secs()))),

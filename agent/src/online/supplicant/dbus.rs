@@ -5,6 +5,7 @@
 
 use super::block::{Value, block};
 use super::elements::{self, Heard};
+use super::mismatch::Watch;
 use super::{Joining, Now, Offer, Signal, SupplicantError, UNIT};
 use crate::online::services;
 use cygnet_protocol::online::observation::Bss;
@@ -139,6 +140,10 @@ impl Interface {
 
     pub(super) async fn scan(&self) -> Result<(), SupplicantError> {
         self.call("scanning", "Scan", &HashMap::from([("Type", Variant::from("active"))])).await.map(drop)
+    }
+
+    pub(super) async fn forget_heard(&self) -> Result<(), SupplicantError> {
+        self.call("forgetting what was heard", "FlushBSS", &0_u32).await.map(drop)
     }
 
     pub(super) async fn reassociate(&self) -> Result<(), SupplicantError> {
@@ -305,8 +310,14 @@ async fn listen(bus: &Connection, owner: &str, path: &OwnedObjectPath) -> zbus::
 type Messages = std::pin::Pin<Box<dyn Stream<Item = zbus::Result<Message>> + Send>>;
 
 async fn pass_on(mut messages: Messages, path: OwnedObjectPath, signals: mpsc::Sender<Signal>) {
+    let mut watch = Watch::default();
     while let Some(Ok(message)) = messages.next().await {
-        for signal in read(&message, &path) {
+        let read = read(&message, &path);
+        let told = read.into_iter().flat_map(|signal| {
+            let concluded = watch.conclude(&signal);
+            std::iter::once(signal).chain(concluded)
+        });
+        for signal in told {
             // Never wait: zbus reads nothing more for anybody while one of its streams isn't read.
             let last = signal == Signal::Gone;
             let sent = signals.try_send(signal);

@@ -2,12 +2,14 @@
 //!
 //! There are two ways to speak to it. [`dbus`] is the first; [`socket`] is the second, for a machine without a bus or
 //! with a wpa_supplicant that isn't on it, through the sockets that [`places`] lists. Both are told a network as a
-//! [`block`], and both read what is in the air with [`elements`]. The second way can't hand an interface to
+//! [`block`], and both read what is in the air with [`elements`]. [`mismatch`] knows a
+//! wrong passphrase where an old wpa_supplicant does not say so. The second way can't hand an interface to
 //! wpa_supplicant; it must have it already.
 
 mod block;
 mod dbus;
 mod elements;
+mod mismatch;
 mod places;
 mod said;
 mod socket;
@@ -192,6 +194,18 @@ impl Supplicant {
         match &self.way {
             Way::Bus(interface) => interface.scan().await,
             Way::Socket(interface) => interface.say("scanning", "SCAN").await,
+        }
+    }
+
+    /// Forgets all access points that were heard, so that only what is there now is tried: one that was given another name
+    /// refuses whoever calls it by the old one, with status 1.
+    ///
+    /// # Errors
+    /// If wpa_supplicant is gone.
+    pub async fn forget_heard(&self) -> Result<(), SupplicantError> {
+        match &self.way {
+            Way::Bus(interface) => interface.forget_heard().await,
+            Way::Socket(interface) => interface.say("forgetting what was heard", "BSS_FLUSH 0").await,
         }
     }
 

@@ -65,6 +65,29 @@ pub(super) fn heard(reply: &str) -> Option<(u32, Heard)> {
     Some((id, heard))
 }
 
+/// Undoes printf_encode, in which replies have names.
+pub(super) fn unescape(text: &str) -> Option<Vec<u8>> {
+    let mut octets = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(octet) = rest.next() {
+        octets.push(match octet {
+            b'\\' => match rest.next()? {
+                b'n' => b'\n',
+                b'r' => b'\r',
+                b't' => b'\t',
+                b'e' => 0x1b,
+                b'x' => {
+                    let pair = [rest.next()?, rest.next()?];
+                    u8::from_str_radix(std::str::from_utf8(&pair).ok()?, 16).ok()?
+                }
+                other => other,
+            },
+            other => other,
+        });
+    }
+    Some(octets)
+}
+
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
     pairs.iter().map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
@@ -102,6 +125,12 @@ mod tests {
         ] {
             assert_eq!(signals(event), says, "{event}");
         }
+    }
+
+    #[test]
+    fn names_are_unescaped() {
+        assert_eq!(unescape(r#"caf\xe9 \"a\\b\" \e\n"#).unwrap(), b"caf\xe9 \"a\\b\" \x1b\n");
+        assert!(unescape("a\\").is_none() && unescape("\\x4").is_none() && unescape("\\xzz").is_none());
     }
 
     #[test]

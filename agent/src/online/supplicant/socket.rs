@@ -6,6 +6,7 @@ use super::block::block;
 use super::places::Place;
 use super::{Joining, Now, Offer, Signal, SupplicantError, elements, said};
 use cygnet_protocol::online::settings::Network;
+use cygnet_protocol::online::ssid::Ssid;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -122,6 +123,7 @@ impl Interface {
         let capabilities = self.ask(doing, "GET_CAPABILITY key_mgmt".into()).await;
         let mut now = Now {
             state: state_in(&status),
+            ssid: said::field(&status, "ssid").and_then(said::unescape).and_then(|octets| Ssid::new(octets).ok()),
             bssid: said::field(&status, "bssid").map(str::to_owned),
             key_mgmt_capabilities: capabilities
                 .map(|text| text.split_whitespace().map(str::to_lowercase).collect())
@@ -137,7 +139,6 @@ impl Interface {
             now.bss.push(elements::bss(&heard));
             next = format!("BSS NEXT-{id}");
         }
-        now.ssid = now.bss.iter().find(|bss| now.bssid.as_ref() == Some(&bss.bssid)).and_then(|bss| bss.ssid.clone());
         Ok(now)
     }
 }
