@@ -10,7 +10,7 @@ pub mod systemd;
 
 pub use networkd::{dhcp, reconfigure, renew};
 pub use resolvers::resolvers;
-pub use systemd::{UnitState, start_unit, unit_state};
+pub use systemd::{start_unit, unit_state};
 
 use futures_util::{StreamExt, stream};
 use std::time::Duration;

@@ -18,7 +18,7 @@ use zbus::message::Type;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, Variant, fdo};
 
 /// Its well-known name.
-pub(super) const NAME: &str = "fi.w1.wpa_supplicant1";
+pub(super) const NAME: &str = services::WPA_SUPPLICANT;
 const ROOT: &str = "/fi/w1/wpa_supplicant1";
 const INTERFACE: &str = "fi.w1.wpa_supplicant1.Interface";
 const NETWORK: &str = "fi.w1.wpa_supplicant1.Network";
