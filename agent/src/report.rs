@@ -11,13 +11,14 @@ pub use gather::gather;
 pub use text::event_line;
 
 use crate::agent::Agent;
-use crate::events::lock;
 use cygnet_protocol::event::{EventKind, State};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The least time between two reports of failed bring-ups: a card wears out.
 const PAUSE: Duration = Duration::from_secs(60);
+/// How often in a row it is tried again without a new reason.
+const RETRIES: u32 = 3;
 /// What belongs to a failure is told within this time after it.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -56,7 +57,7 @@ fn follow(agent: &Agent) {
     // An installation that a power cut interrupted has no event: it is the state we begin with.
     let mut wanted = if matches!(agent.state(), State::Interrupted { .. }) { Due::Now } else { Due::No };
     let (mut seen, mut written, mut last) = (0, None::<Instant>, String::new());
-    let said = Mutex::new(String::new());
+    let (mut said, mut failures) = (String::new(), 0);
     loop {
         let wait = match wanted {
             Due::No => Duration::from_secs(3600),
@@ -87,13 +88,19 @@ fn follow(agent: &Agent) {
         match place::write(input.status.running_disk.as_deref(), text.as_bytes()) {
             Ok(()) => {
                 last = without_times;
+                failures = 0;
                 tracing::info!("wrote {} to the card's firmware partition", place::NAME);
             }
             Err(error) => {
                 let why = error.to_string();
-                if *lock(&said) != why {
+                if said != why {
                     tracing::warn!("{} was not written: {why}", place::NAME);
-                    *lock(&said) = why;
+                    said = why;
+                }
+                // Early in a boot the card may not be known yet; later it is worth no further effort.
+                failures += 1;
+                if failures < RETRIES {
+                    wanted = Due::Soon;
                 }
             }
         }

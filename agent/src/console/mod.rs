@@ -56,14 +56,15 @@ pub fn spawn(agent: Arc<Agent>, settings: &settings::Console) -> Consoles {
     let mut terminals = Vec::new();
     for device in devices::choose(settings) {
         let shared = shared.clone();
-        let started = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).map_err(io::Error::from).and_then(|wake| {
-            let wake = Arc::new(wake);
-            let theirs = wake.clone();
-            let name = format!("console {}", device.name());
-            let thread =
-                std::thread::Builder::new().name(name).spawn(move || terminal::live(&shared, &device, &theirs))?;
-            Ok((wake, thread))
-        });
+        let started =
+            eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).map_err(io::Error::from).and_then(|wake| {
+                let wake = Arc::new(wake);
+                let theirs = wake.clone();
+                let name = format!("console {}", device.name());
+                let thread =
+                    std::thread::Builder::new().name(name).spawn(move || terminal::live(&shared, &device, &theirs))?;
+                Ok((wake, thread))
+            });
         match started {
             Ok(terminal) => terminals.push(terminal),
             Err(error) => tracing::warn!("no screen on a console: {error}"),

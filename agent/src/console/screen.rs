@@ -51,9 +51,18 @@ pub struct View {
 }
 
 impl View {
-    /// What makes a new screen worth printing into a log: all but ages and progress.
+    /// What makes a new screen worth printing into a log: all but ages, progress, and numbers that grow or tremble in
+    /// what is said of the links: seconds, signals, attempts.
     pub fn gist(&self) -> String {
-        render(&View { now: None, progress: None, ..self.clone() })
+        let mut view = View { now: None, progress: None, ..self.clone() };
+        if let Some(network) = &mut view.status.network {
+            network.links.iter_mut().for_each(|link| link.detail = without_numbers(&link.detail));
+            for diagnosis in network.diagnosis.iter_mut().chain(&mut network.warnings) {
+                diagnosis.what = without_numbers(&diagnosis.what);
+                diagnosis.next = without_numbers(&diagnosis.next);
+            }
+        }
+        render(&view)
     }
 
     /// The same for the reader of the machine's line.
@@ -100,6 +109,19 @@ impl View {
     fn network(&self) -> NetworkReport {
         self.status.network.clone().unwrap_or_default()
     }
+}
+
+/// Each number as one `#`.
+pub fn without_numbers(text: &str) -> String {
+    let mut masked = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '0'..='9' if masked.ends_with('#') => {}
+            '0'..='9' => masked.push('#'),
+            c => masked.push(c),
+        }
+    }
+    masked
 }
 
 /// The phase, if the state has to do with an installation.
@@ -459,6 +481,9 @@ pub mod tests {
         assert_eq!(view.gist(), before);
         assert_eq!(view.report().percent, Some(46));
         view.now = Some(900_000);
+        if let Some(network) = &mut view.status.network {
+            network.links.iter_mut().for_each(|link| link.detail = link.detail.replace("-52", "-9"));
+        }
         assert_eq!(view.gist(), before);
         view.status.state = State::Installing { phase: Phase::Register };
         assert!(view.gist() != before && progress_row(&view).is_none());

@@ -86,7 +86,29 @@ fn partitions(disk: &str) -> Result<Vec<Part>, PlaceError> {
     if !output.status.success() {
         return Err(wrong(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
     }
-    parse(&output.stdout).map_err(|error| wrong(error.to_string()))
+    let mut parts = parse(&output.stdout).map_err(|error| wrong(error.to_string()))?;
+    // lsblk asks udev, which may not have looked at the card yet, or not know how to.
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    for part in parts.iter_mut().filter(|part| part.fstype.is_none()) {
+        part.fstype = mounted_as(&mountinfo, &part.number).or_else(|| probe(&part.path));
+    }
+    Ok(parts)
+}
+
+/// The type of file system as which `number` is mounted.
+fn mounted_as(mountinfo: &str, number: &str) -> Option<String> {
+    mountinfo.lines().find_map(|line| {
+        let (ours, theirs) = line.split_once(" - ")?;
+        (ours.split(' ').nth(2)? == number.trim()).then(|| theirs.split(' ').next().unwrap_or_default().to_owned())
+    })
+}
+
+/// What blkid finds by looking itself.
+fn probe(partition: &str) -> Option<String> {
+    let output =
+        Command::new("blkid").args(["--probe", "--output", "value", "--match-tag", "TYPE", "--", partition]).output();
+    let text = String::from_utf8(output.ok()?.stdout).ok()?;
+    Some(text.trim().to_owned()).filter(|kind| !kind.is_empty())
 }
 
 fn parse(json: &[u8]) -> serde_json::Result<Vec<Part>> {
@@ -200,6 +222,8 @@ mod tests {
             )
         };
         assert_eq!(writable_mount(&of("rw", "rw", "/"), "179:1"), Some("/boot/my firmware".into()));
+        assert_eq!(mounted_as(&of("ro", "ro", "/"), "179:1").as_deref(), Some("vfat"));
+        assert_eq!(mounted_as(&of("ro", "ro", "/"), "179:2"), None);
         for (mountinfo, number) in [
             (of("ro", "rw", "/"), "179:1"),
             (of("rw", "ro", "/"), "179:1"),
