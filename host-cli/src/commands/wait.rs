@@ -14,6 +14,7 @@ use cygnet_protocol::event::State;
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::message::Status;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -90,7 +91,7 @@ pub fn run(ui: &Ui, global: &cli::Global, arguments: &cli::Wait) -> Result<()> {
         },
         global,
         begun: Instant::now(),
-        told: String::new(),
+        told: BTreeMap::new(),
         last: None,
         heard: None,
         wrong_keys: 0,
@@ -111,8 +112,8 @@ struct Wait<'a> {
     given: Option<&'a str>,
     browser: Option<Browser>,
     begun: Instant,
-    /// What was told last, so that it is told once.
-    told: String,
+    /// What was told last of each host and announcement, so that it is told once.
+    told: BTreeMap<String, String>,
     /// The last answer to a try.
     last: Option<Fault>,
     /// What the Pi announced last.
@@ -130,7 +131,7 @@ impl Wait<'_> {
                 match judge(self.goal, &seen) {
                     Verdict::Reached => return self.reached(&host, &seen),
                     Verdict::NotYet(text) => {
-                        self.tell(format!("{host}: {text}"));
+                        self.tell(&host, format!("{host}: {text}"));
                         if let Seen::Nothing(fault) = seen {
                             self.doubt(&fault)?;
                             self.last = Some(fault);
@@ -197,18 +198,18 @@ impl Wait<'_> {
                 }
             };
             self.heard = Some(text.clone());
-            news.push(text);
+            news.push((pi.name.clone(), text));
             if matches!(change, Change::Found(_)) && self.given.is_some() {
                 break;
             }
         }
-        news.into_iter().for_each(|text| self.tell(text));
+        news.into_iter().for_each(|(name, text)| self.tell(&name, text));
     }
 
-    fn tell(&mut self, text: String) {
-        if text != self.told {
+    fn tell(&mut self, of: &str, text: String) {
+        if self.told.get(of) != Some(&text) {
             self.ui.status(&format!("  {:>9}  {text}", duration(self.begun.elapsed())));
-            self.told = text;
+            self.told.insert(of.to_owned(), text);
         }
     }
 
