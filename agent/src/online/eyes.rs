@@ -3,13 +3,13 @@
 use super::attempt;
 use super::hardware::{self, Sys};
 use super::links::{Links, Snapshot};
-use super::radio::Radio80211;
+use super::radio::{Abilities, Radio80211};
 use super::services;
 use super::supplicant::{Signal, Supplicant};
 use crate::agent::Agent;
 use crate::events::lock;
 use cygnet_protocol::online::kernel::{self, KernelSign};
-use cygnet_protocol::online::observation::{self as seen, Attempt, Band, KnownNetwork, Observations, Scan, Wired};
+use cygnet_protocol::online::observation::{self as seen, Attempt, KnownNetwork, Observations, Scan, Wired};
 
 /// The most signs kept of the kernel's log: a chip that floods it says the same thing over and over.
 const MAX_SIGNS: usize = 64;
@@ -36,7 +36,7 @@ pub struct Eyes {
     kernel: Vec<KernelSign>,
     dhcp: seen::Dhcp,
     /// Of this phy; they do not change.
-    bands: (String, Vec<Band>),
+    abilities: (String, Abilities),
 }
 
 impl Eyes {
@@ -54,7 +54,7 @@ impl Eyes {
             scans: (0, 0),
             kernel: Vec::new(),
             dhcp: seen::Dhcp::Idle,
-            bands: (String::new(), Vec::new()),
+            abilities: Default::default(),
         }
     }
 
@@ -103,10 +103,11 @@ impl Eyes {
         if let Some(netlink) = &self.radio {
             regdomain = netlink.regdomain().await;
             if let Some(radio) = &mut radio {
-                if self.bands.0 != radio.phy || self.bands.1.is_empty() {
-                    self.bands = (radio.phy.clone(), netlink.bands(&radio.phy).await);
+                if self.abilities.0 != radio.phy || self.abilities.1.bands.is_empty() {
+                    self.abilities = (radio.phy.clone(), netlink.abilities(&radio.phy).await);
                 }
-                radio.bands.clone_from(&self.bands.1);
+                radio.bands.clone_from(&self.abilities.1.bands);
+                radio.sae = self.abilities.1.sae;
                 if let Some(interface) = net.interface(&radio.interface) {
                     radio.power_save = netlink.power_save(interface.index).await;
                 }
@@ -125,7 +126,7 @@ impl Eyes {
                 self.signal(&Signal::State(status.state.clone()), now);
             }
             if let Some(radio) = &mut radio {
-                radio.sae = status.can_sae();
+                radio.sae |= status.can_sae();
             }
             scan.seen = status.bss;
             lock(&agent.air).clone_from(&scan.seen);

@@ -41,6 +41,8 @@ const REMEDY_EFFECT: u64 = 12_000;
 const RETRY: u64 = 30_000;
 /// Management frames are protected if the access point can.
 const PMF_WHERE_POSSIBLE: u8 = 1;
+/// Unspecified failure (IEEE 802.11, table 9-78): what an access point answers that has another name by now.
+const UNSPECIFIED: u16 = 1;
 /// How long no answer from a service may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -81,6 +83,7 @@ async fn live(agent: Arc<Agent>) -> std::io::Result<()> {
         tried_at: 0,
         retried_at: 0,
         nudged_at: 0,
+        forgot_at: 0,
         diagnosed: None,
         paused: BTreeMap::new(),
         since: BTreeMap::new(),
@@ -107,6 +110,7 @@ struct Supervisor {
     tried_at: u64,
     retried_at: u64,
     nudged_at: u64,
+    forgot_at: u64,
     /// The present diagnosis, and since when.
     diagnosed: Option<(Code, u64)>,
     /// Steps that failed are not tried again before.
@@ -159,7 +163,16 @@ impl Supervisor {
             Happened::Kernel(line) => self.eyes.kernel_line(&line),
             Happened::Something | Happened::Time => {}
             Happened::Signal(Some(Signal::InterfaceGone | Signal::Gone) | None) => self.lose_supplicant().await,
-            Happened::Signal(Some(signal)) => self.eyes.signal(&signal, self.agent.log.now()),
+            Happened::Signal(Some(signal)) => {
+                let now = self.agent.log.now();
+                // Most often it is one that has another name by now; only what is said again after a fresh look counts.
+                if signal == Signal::AssocStatus(UNSPECIFIED) && now >= self.forgot_at + RETRY {
+                    self.forgot_at = now;
+                    self.forget_heard().await;
+                    return;
+                }
+                self.eyes.signal(&signal, now);
+            }
             Happened::Order(order) => self.obey(order).await,
         }
     }
@@ -373,6 +386,14 @@ impl Supervisor {
         }
     }
 
+    async fn forget_heard(&self) {
+        if let Some(supplicant) = &self.supplicant
+            && let Err(error) = supplicant.forget_heard().await
+        {
+            tracing::warn!("{error}");
+        }
+    }
+
     async fn join(&mut self, observations: &Observations) -> Result<(), String> {
         let Some(supplicant) = &self.supplicant else { return Ok(()) };
         let offer =
@@ -439,7 +460,8 @@ impl Supervisor {
                 }
             }
             Link::Scan | Link::Association | Link::Handshake => {
-                // Anew: what it holds against the network until then is forgotten.
+                // Anew: what it holds against the network until then is forgotten, and what it heard of it.
+                self.forget_heard().await;
                 self.done.joined = false;
             }
             _ => {}

@@ -82,11 +82,22 @@ impl World {
         match (scenario.check)(self) {
             Ok(()) => Outcome::Passed,
             Err(error) => {
+                self.keep_journal();
                 let log = self.pi.take().map(|pi| pi.dir().display().to_string());
                 Outcome::Failed(
                     error.context(format!("the serial console's log is in {}", log.unwrap_or("(no Pi)".into()))),
                 )
             }
+        }
+    }
+
+    /// What the Pi's own journal has, beside the console's log: the way to it is there even if the Pi is not online.
+    fn keep_journal(&self) {
+        let Some(pi) = self.pi.as_ref().filter(|_| self.in_the_air) else { return };
+        let command = "journalctl -b --no-pager -o short-monotonic -u cygnetd -u cygnet-supplicant -u systemd-networkd \
+                       | tail -n 1500; ip address; iw dev wlan0 scan dump; cat /run/cygnet-rig/*.log";
+        if let Ok(journal) = pi.rig(command) {
+            let _ = fs::write(pi.dir().join("journal.txt"), journal);
         }
     }
 

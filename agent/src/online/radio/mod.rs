@@ -24,7 +24,14 @@ const ATTR_IFINDEX: u16 = 3;
 const ATTR_WIPHY_BANDS: u16 = 22;
 const ATTR_REG_ALPHA2: u16 = 33;
 const ATTR_PS_STATE: u16 = 93;
+const ATTR_FEATURE_FLAGS: u16 = 143;
 const ATTR_SPLIT_WIPHY_DUMP: u16 = 174;
+const ATTR_EXT_FEATURES: u16 = 217;
+
+/// NL80211_FEATURE_SAE: it leaves SAE to wpa_supplicant.
+const FEATURE_SAE: u32 = 1 << 5;
+/// NL80211_EXT_FEATURE_SAE_OFFLOAD: its firmware does SAE, as that of brcmfmac.
+const EXT_FEATURE_SAE_OFFLOAD: usize = 38;
 
 /// How long the driver may take.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -94,11 +101,12 @@ impl Radio80211 {
         self.call("setting the country", REQ_SET_REG, request, Ask::One).await.map(drop)
     }
 
-    /// The bands of a radio, `phy0`; none if there is no such radio.
-    pub async fn bands(&self, phy: &str) -> Vec<Band> {
+    /// What a radio can do, `phy0`; nothing if there is no such radio.
+    pub async fn abilities(&self, phy: &str) -> Abilities {
         let request = vec![flag(ATTR_SPLIT_WIPHY_DUMP)];
-        let answers = self.call("reading the bands", GET_WIPHY, request, Ask::All).await.unwrap_or_default();
-        bands(&answers, phy)
+        let answers =
+            self.call("reading what the radio can do", GET_WIPHY, request, Ask::All).await.unwrap_or_default();
+        Abilities { bands: bands(&answers, phy), sae: sae(&answers, phy) }
     }
 
     async fn call(
@@ -118,10 +126,31 @@ impl Radio80211 {
     }
 }
 
+/// What a radio can do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Abilities {
+    /// Its bands.
+    pub bands: Vec<Band>,
+    /// Whether it can be used for SAE at all; wpa_supplicant 2.10 does not tell it of a radio that leaves it SAE.
+    pub sae: bool,
+}
+
+fn of<'a>(answers: &'a [Message], phy: &'a str) -> impl Iterator<Item = &'a Message> {
+    answers.iter().filter(move |answer| answer.text(ATTR_WIPHY_NAME).as_deref() == Some(phy))
+}
+
+fn sae(answers: &[Message], phy: &str) -> bool {
+    of(answers, phy).any(|answer| {
+        let offloaded =
+            answer.attribute(ATTR_EXT_FEATURES).and_then(|bits| bits.get(EXT_FEATURE_SAE_OFFLOAD / 8).copied());
+        answer.number(ATTR_FEATURE_FLAGS).is_some_and(|flags| flags & FEATURE_SAE != 0)
+            || offloaded.is_some_and(|bits| bits & (1 << (EXT_FEATURE_SAE_OFFLOAD % 8)) != 0)
+    })
+}
+
 /// Of an answer in many messages (NL80211_ATTR_SPLIT_WIPHY_DUMP), each of which names its radio. A band may come in several.
 fn bands(answers: &[Message], phy: &str) -> Vec<Band> {
-    let own = answers.iter().filter(|answer| answer.text(ATTR_WIPHY_NAME).as_deref() == Some(phy));
-    let found: BTreeSet<Band> = own
+    let found: BTreeSet<Band> = of(answers, phy)
         .filter_map(|answer| answer.attribute(ATTR_WIPHY_BANDS))
         .flat_map(attributes)
         .filter_map(|(band, _)| match band {
@@ -165,6 +194,17 @@ mod tests {
         assert_eq!(bands(&answers, "phy2"), []);
     }
 
+    #[test]
+    fn sae_is_a_feature_of_the_driver_or_of_the_firmware() {
+        let name = || text(ATTR_WIPHY_NAME, "phy0");
+        let answer = |more| [Message::new(32, 3, &[name()]), Message::new(32, 3, &[name(), more])];
+        assert!(sae(&answer(number(ATTR_FEATURE_FLAGS, FEATURE_SAE | 1)), "phy0"));
+        assert!(sae(&answer(DefaultNla::new(ATTR_EXT_FEATURES, vec![0, 0, 0, 0, 0x40])), "phy0"));
+        assert!(!sae(&answer(DefaultNla::new(ATTR_EXT_FEATURES, vec![0xff; 4])), "phy0"));
+        assert!(!sae(&answer(number(ATTR_FEATURE_FLAGS, 1)), "phy0"));
+        assert!(!sae(&answer(number(ATTR_FEATURE_FLAGS, FEATURE_SAE)), "phy1"));
+    }
+
     #[tokio::test(flavor = "current_thread")]
     async fn a_kernel_without_radios_says_so() {
         if std::fs::exists("/sys/class/ieee80211").unwrap() {
@@ -183,7 +223,8 @@ mod tests {
         let index: u32 =
             Sys::default().text(format!("sys/class/net/{}/ifindex", found.interface)).unwrap().parse().unwrap();
         let radio = Radio80211::open().await.unwrap();
-        let bands = radio.bands(&found.phy).await;
+        let Abilities { bands, sae } = radio.abilities(&found.phy).await;
+        assert!(sae);
         eprintln!("{look:?}\nbands {bands:?}, country {:?}", radio.regdomain().await);
         assert!(bands.contains(&Band::Two) && bands.contains(&Band::Five), "{bands:?}");
 

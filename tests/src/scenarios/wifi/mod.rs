@@ -28,7 +28,7 @@ const LATIN1: &[u8] = b"caf\xe9";
 const BETTER: &str = "cygnet-better";
 
 /// An emulated association, lease and login on two busy cores.
-const HEALED: Duration = Duration::from_secs(240);
+const HEALED: Duration = Duration::from_secs(100);
 /// How long a fault may take to be named.
 const NAMED: Duration = Duration::from_secs(120);
 
