@@ -194,7 +194,7 @@ fn question(state: &State) -> String {
 /// The networks with their numbers.
 pub fn list(seen: &[Bss]) -> String {
     if seen.is_empty() {
-        return "No network was seen yet; w looks what is in the air.\n".into();
+        return "No network was seen; w looks what is in the air.\n".into();
     }
     let row = |(number, bss): (usize, &Bss)| {
         let name = bss.ssid.as_ref().map_or_else(|| "(hidden)".into(), |ssid| format!("“{ssid}”"));

@@ -117,7 +117,13 @@ fn parse(json: &[u8]) -> serde_json::Result<Vec<Part>> {
         blockdevices: Vec<Part>,
     }
     let devices = serde_json::from_slice::<Output>(json)?.blockdevices;
-    Ok(devices.into_iter().flat_map(|disk| disk.children).collect())
+    Ok(devices.into_iter().flat_map(flat).collect())
+}
+
+/// Without its column NAME lsblk makes a list, with it a tree; the disk itself is in both.
+fn flat(mut part: Part) -> Vec<Part> {
+    let children = std::mem::take(&mut part.children);
+    std::iter::once(part).chain(children.into_iter().flat_map(flat)).collect()
 }
 
 /// One with a known label, or the first.
@@ -206,9 +212,12 @@ mod tests {
     fn the_firmware_partition_is_chosen_by_what_is_in_it() {
         let mut parts = parse(LSBLK.as_bytes()).unwrap();
         assert_eq!(choose(&parts).unwrap().path, "/dev/mmcblk0p2");
-        parts[1].label = None;
+        parts[2].label = None;
         assert_eq!(choose(&parts).unwrap().path, "/dev/mmcblk0p1");
-        assert_eq!(choose(&parts[2..]), None);
+        assert_eq!(choose(&parts[3..]), None);
+        let list = r#"{"blockdevices":[{"path":"/dev/vda","maj:min":"254:0","fstype":null,"label":null},
+            {"path":"/dev/vda1","maj:min":"254:1","fstype":"vfat","label":null}]}"#;
+        assert_eq!(choose(&parse(list.as_bytes()).unwrap()).unwrap().path, "/dev/vda1");
         assert!(parse(b"garbage").is_err());
         assert!(matches!(write(None, b"x"), Err(PlaceError::None)));
         assert!(write(Some("/dev/nonexistent"), b"x").is_err());

@@ -132,7 +132,7 @@ impl Session<'_> {
             self.reported = Instant::now();
             if self.ui.json() {
                 self.ui.record(&Record { r#type: "console", seq, report: &report })?;
-            } else if !self.raw && self.last.as_ref() != Some(&report) {
+            } else if !self.raw && !self.last.as_ref().is_some_and(|last| show::same(last, &report)) {
                 match &mut self.local {
                     Some(local) => local.status(&show::row(&report))?,
                     None => self.ui.data(&show::text(&report))?,

@@ -39,6 +39,18 @@ pub fn text(report: &ConsoleReport) -> String {
     text
 }
 
+/// Whether nothing is different but numbers in the sentences, which count scans and seconds.
+pub fn same(one: &ConsoleReport, other: &ConsoleReport) -> bool {
+    let without_numbers = |report: &ConsoleReport| {
+        let mut report = report.clone();
+        for text in [&mut report.what, &mut report.next] {
+            text.retain(|c| !c.is_ascii_digit());
+        }
+        report
+    };
+    without_numbers(one) == without_numbers(other)
+}
+
 fn state(report: &ConsoleReport) -> String {
     match (report.phase, report.percent) {
         (Some(phase), Some(percent)) => format!("{}: {} {percent} %", report.state, phase.name()),
@@ -90,6 +102,10 @@ mod tests {
         assert_eq!(
             shown,
             " cygnet abcdef01 | receiving: receive 42 % | online: wlan0 (“home”) | 192.0.2.7  (Ctrl-] quits)"
+        );
+        let counted = ConsoleReport { what: "7 scans".into(), ..report.clone() };
+        assert!(
+            same(&counted, &ConsoleReport { what: "12 scans".into(), ..report.clone() }) && !same(&counted, &report)
         );
         report.what = "It is\u{1b}[2J bad.".into();
         report.online = false;
