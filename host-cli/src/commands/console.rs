@@ -48,7 +48,8 @@ pub fn run(ui: &Ui, arguments: &cli::Console) -> Result<()> {
         reported: Instant::now(),
         warned: false,
     };
-    session.status(&format!("{device} at {} baud. Ctrl-] quits; all other keys go to the Pi.", arguments.baud));
+    let keys = if session.local.is_some() { "Ctrl-] quits; all other keys go to the Pi" } else { "Ctrl-C quits" };
+    session.status(&format!("{device} at {} baud. {keys}.", arguments.baud));
     let ended = session.run();
     // The terminal is as it was before anything else is said.
     drop(session);
