@@ -331,7 +331,9 @@ impl Agent {
         };
         let old = told(&before);
         for diagnosis in told(&now) {
-            if !old.iter().any(|known| known.code == diagnosis.code && known.what == diagnosis.what) {
+            // Seconds and signal strengths change all the time; what is told anew is another fault, or another network's.
+            let gist = |what: &str| what.replace(|c: char| c.is_ascii_digit(), "");
+            if !old.iter().any(|known| known.code == diagnosis.code && gist(&known.what) == gist(&diagnosis.what)) {
                 self.log.emit(None, EventKind::Diagnosed { diagnosis });
             }
         }

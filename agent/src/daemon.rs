@@ -1,7 +1,7 @@
 //! How the agent lives: it listens on its socket, keeps systemd's watchdog content, and goes when told to.
 
 use crate::agent::{Agent, Places};
-use crate::{announce, control, identity::Identity, install};
+use crate::{announce, console, control, identity::Identity, install, led, online, report};
 use rustix::fs::Mode;
 use sd_notify::NotifyState;
 use std::io;
@@ -53,7 +53,15 @@ async fn live(socket: &Path, places: Places) -> io::Result<()> {
         // A crash of the agent alone leaves the target mounted; the next plan or installation needs it free.
         install::export::release(&agent, &job.plan);
     }
-    announce::spawn(agent.clone());
+    let announcement = announce::spawn(agent.clone());
+    online::spawn(agent.clone());
+    // The machine's screens, its LED and its card are for its own agent; one elsewhere is somebody's experiment.
+    let shown = (socket == Path::new(cygnet_protocol::handover::SOCKET)).then(|| {
+        let typed = agent.places.state.join(online::settings::TYPED);
+        let given = online::settings::read(Path::new(online::settings::SETTINGS), &typed);
+        report::spawn(agent.clone());
+        (console::spawn(agent.clone(), &given.settings.console), led::spawn(agent.clone()))
+    });
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut watchdog = tokio::time::interval(watchdog_interval());
     tell_systemd(&[NotifyState::Ready, NotifyState::Status("waiting for cygnet")]);
@@ -92,6 +100,11 @@ async fn live(socket: &Path, places: Places) -> io::Result<()> {
         }
     }
     tell_systemd(&[NotifyState::Stopping]);
+    announcement.goodbye();
+    if let Some((consoles, led)) = shown {
+        led.stop();
+        consoles.stop();
+    }
     Ok(())
 }
 

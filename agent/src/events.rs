@@ -52,12 +52,7 @@ impl EventLog {
         }
         trace(phase, &kind);
         let mut inner = lock(&self.inner);
-        let event = Event {
-            seq: inner.next,
-            millis: self.now(),
-            phase,
-            kind,
-        };
+        let event = Event { seq: inner.next, millis: self.now(), phase, kind };
         inner.next += 1;
         // Progress is only worth keeping until the next comes; otherwise it would push all else out.
         if matches!(event.kind, EventKind::Progress { .. })

@@ -18,7 +18,6 @@ mod install;
 mod journal;
 #[allow(dead_code)]
 mod led;
-#[allow(dead_code)]
 mod online;
 #[allow(dead_code)]
 mod report;

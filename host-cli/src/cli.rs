@@ -63,8 +63,34 @@ pub enum Command {
     #[command(after_help = "\
 EXAMPLES
   cygnet discover
-  cygnet discover --first --json | jq -r '.addresses[0]'")]
+  cygnet discover --watch
+  cygnet discover --first --json | jq -r '.addresses[0]'
+
+KNOWN tells whether the ssh host key that the Pi says it has is among the known
+hosts: yes, no, or other-key if another one is. It is a hint; ssh checks the key.")]
     Discover(Discover),
+    /// Wait until a Pi is online, or installed
+    #[command(after_help = "\
+EXAMPLES
+  cygnet wait --for online
+  cygnet wait pi.local --for online && cygnet install pi.local --flake .#pi
+  pi=$(cygnet wait cygnet-a1b2c3d4 --for online --timeout 5m)
+  cygnet wait 192.0.2.7 --for installed --json
+
+The host that answered is printed on stdout. `online` is reached when an agent
+answers over ssh; `installed` when the agent has only the reboot left to do, or
+when the installed system answers instead of it.")]
+    Wait(Wait),
+    /// Follow a Pi over its serial line, without a network
+    #[command(after_help = "\
+EXAMPLES
+  cygnet console                          List the serial adapters
+  cygnet console /dev/ttyUSB0
+  cygnet console /dev/cu.usbserial-10 --raw
+  cygnet console /dev/ttyUSB0 --json | jq -r 'select(.online).addresses[0]'
+
+Ctrl-] quits; all other keys go to the Pi: ? lists what its agent knows.")]
+    Console(Console),
     /// Show what a Pi's agent is and does
     #[command(after_help = "\
 EXAMPLES
@@ -154,6 +180,57 @@ pub struct Discover {
     /// Stop at the first Pi that answers
     #[arg(long)]
     pub first: bool,
+    /// Go on until interrupted, and print what changes
+    #[arg(long, conflicts_with_all = ["first", "timeout"])]
+    pub watch: bool,
+}
+
+/// `cygnet console`
+#[derive(Debug, Args)]
+pub struct Console {
+    /// The serial device that the Pi is connected to; without it, those that there are are listed
+    #[arg(value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Bits per second
+    #[arg(long, value_name = "RATE", default_value_t = 115_200, value_parser = clap::value_parser!(u32).range(50..))]
+    pub baud: u32,
+    /// Pass everything through as it comes
+    #[arg(long, conflicts_with = "json")]
+    pub raw: bool,
+}
+
+/// `cygnet wait`
+#[derive(Debug, Args)]
+pub struct Wait {
+    /// The Pi: a host name, an address, a Host of ssh_config(5), or the name or the serial number's end (4 characters at
+    /// least) that `cygnet discover` shows; without it the only Pi that announces itself
+    #[arg(value_name = "HOST")]
+    pub host: Option<String>,
+    /// What to wait for
+    #[arg(long = "for", value_name = "GOAL")]
+    pub goal: Goal,
+    /// How long to wait
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_duration)]
+    pub timeout: Duration,
+}
+
+/// What `cygnet wait` waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Goal {
+    /// An agent answers over ssh
+    Online,
+    /// The system is installed: only the reboot is missing, or it answers already
+    Installed,
+}
+
+impl Goal {
+    /// As on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Goal::Online => "online",
+            Goal::Installed => "installed",
+        }
+    }
 }
 
 /// The Pi.
@@ -356,6 +433,9 @@ mod tests {
             "push pi",
             "push pi --flake .#a --closure x",
             "discover --timeout soon",
+            "discover --watch --first",
+            "wait pi",
+            "wait pi --for breakfast",
         ] {
             let arguments = std::iter::once("cygnet").chain(bad.split(' '));
             assert!(Cli::try_parse_from(arguments).is_err(), "{bad} was accepted");

@@ -10,8 +10,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// What is true if we end now.
 static FAREWELL: Mutex<String> = Mutex::new(String::new());
+/// What must be set right before we end, and is not ssh's: a terminal, say.
+static LAST_WISH: Mutex<Option<LastWish>> = Mutex::new(None);
 /// The ssh masters that are up.
 static MASTERS: Mutex<Vec<Master>> = Mutex::new(Vec::new());
+
+/// Done once, by the thread that ends us.
+type LastWish = Box<dyn FnOnce() + Send>;
 
 /// What is needed to end an ssh master.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +41,9 @@ pub fn watch() {
         .spawn(move || {
             if let Some(signal) = signals.forever().next() {
                 INTERRUPTED.store(true, Ordering::SeqCst);
+                if let Some(wish) = lock(&LAST_WISH).take() {
+                    wish();
+                }
                 let farewell = lock(&FAREWELL).clone();
                 if farewell.is_empty() {
                     eprintln!("\nInterrupted.");
@@ -60,6 +68,11 @@ pub fn interrupted() -> bool {
 /// What to tell if a signal comes from here on.
 pub fn set_farewell(text: impl Into<String>) {
     *lock(&FAREWELL) = text.into();
+}
+
+/// What to do first if a signal comes from here on.
+pub fn set_last_wish(wish: LastWish) {
+    *lock(&LAST_WISH) = Some(wish);
 }
 
 /// Remembers a master that a signal must end.

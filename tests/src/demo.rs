@@ -2,10 +2,11 @@
 
 use crate::closure;
 use crate::pi::Pi;
+use crate::pi::air::AccessPoint;
 use crate::site::Site;
 use crate::table;
 use crate::workshop;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::IsTerminal;
@@ -15,6 +16,10 @@ use std::time::{Duration, Instant};
 const SSD: u64 = 6 << 30;
 /// An emulated boot takes half a minute on two quiet cores; this is for busy ones.
 const BOOT: Duration = Duration::from_secs(300);
+
+/// The network in the Pi's settings, and in the simulated air: there is no other way to it until it is installed.
+const NETWORK: &str = "cygnet \u{1f9a2}";
+const PASSPHRASE: &str = "correct horse battery";
 
 /// Runs it.
 ///
@@ -26,7 +31,15 @@ pub fn run() -> Result<()> {
     let programs = clock.time("Build the programs", || workshop::programs(None))?;
     let (settings, parts) = clock.time("Prepare the virtual Pi", workshop::parts)?;
     heading("Building the system to install, with Nix");
-    let mut pi = parts.pi().ssd("CYGSSD0", SSD).agent(&programs.agent).build()?;
+    let home = AccessPoint::wpa2(NETWORK, PASSPHRASE);
+    let given = json!({"country": "DE", "networks": [{"ssid": NETWORK, "passphrase": PASSPHRASE}]});
+    let mut pi = parts
+        .pi()
+        .ssd("CYGSSD0", SSD)
+        .agent(&programs.agent)
+        .access_point(&home)
+        .file("etc/cygnet/settings.json", 0o600, given.to_string())
+        .build()?;
     let user = closure::Settings::new(pi.keys().user_public()?, closure::Variant::Full);
     let system = clock.time("Build the system with Nix", || closure::build(&settings.cache, &user))?;
     eprintln!("{}: {} store paths, {} MB", system.toplevel.display(), system.paths, system.nar_size / 1_000_000);
@@ -52,7 +65,7 @@ pub fn run() -> Result<()> {
 
 fn install(clock: &mut Clock, pi: &mut Pi, site: &Site, system: &closure::Closure) -> Result<Value> {
     let host = format!("root@{}", pi.address());
-    heading("Switching the Pi on, with the card in it");
+    heading(&format!("Switching the Pi on, with the card in it; all it has is WiFi, “{NETWORK}”"));
     pi.boot_from_card()?;
 
     heading("$ cygnet discover --first");
@@ -61,6 +74,9 @@ fn install(clock: &mut Clock, pi: &mut Pi, site: &Site, system: &closure::Closur
         site.show(site.cygnet(pi, &["discover", "--first", "--timeout", &timeout]))
     })?;
     pi.wait_ssh(BOOT)?;
+
+    let way = pi.rig("ip -o route get 10.77.0.1").context("asking the Pi for its way to this side")?;
+    ensure!(way.contains("wlan0"), "the way to the Pi is not through the air: {way}");
 
     heading("$ cygnet status HOST");
     site.show(site.cygnet(pi, &["status", &host]))?;

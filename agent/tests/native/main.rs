@@ -2,8 +2,9 @@
 //!
 //! Every daemon runs in network and mount namespaces of its own, so that neither its announcement nor anything that it
 //! mounts leaves the test. [`rig`] starts it, [`talk`] is about requests, [`channel`] about store paths and going on,
-//! [`life`] about how it comes and goes. None of these tests touches a disk.
+//! [`life`] about how it comes and goes, [`announce`] about what others hear of it. None of these tests touches a disk.
 
+mod announce;
 mod channel;
 mod life;
 mod rig;

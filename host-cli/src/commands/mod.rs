@@ -1,6 +1,7 @@
 //! One file for each command.
 
 mod abort;
+mod console;
 mod discover;
 mod logs;
 mod manual;
@@ -8,6 +9,7 @@ mod plan;
 mod push;
 mod reboot;
 mod status;
+mod wait;
 
 use crate::cli::{Cli, Command};
 use crate::install;
@@ -19,7 +21,9 @@ use anyhow::Result;
 pub fn run(ui: &Ui, cli: &Cli) -> Result<()> {
     let target = |host: &crate::cli::Host| Target::new(&host.host, &cli.global);
     match &cli.command {
-        Command::Discover(arguments) => discover::run(ui, arguments),
+        Command::Discover(arguments) => discover::run(ui, &cli.global, arguments),
+        Command::Wait(arguments) => wait::run(ui, &cli.global, arguments),
+        Command::Console(arguments) => console::run(ui, arguments),
         Command::Status(arguments) => status::run(ui, &target(&arguments.host)?),
         Command::Plan(arguments) => plan::run(ui, arguments, |host| Target::new(host, &cli.global)),
         Command::Install(arguments) => install::run(ui, &target(&arguments.host)?, arguments),

@@ -8,6 +8,8 @@ use crate::ui::format::{bytes, duration};
 use anyhow::Result;
 use cygnet_protocol::event::State;
 use cygnet_protocol::message::Status;
+use cygnet_protocol::online::diagnosis::Diagnosis;
+use cygnet_protocol::online::link::{LinkReport, LinkState, NetworkReport};
 use std::time::Duration;
 
 /// Carries it out.
@@ -47,8 +49,40 @@ fn text(status: &Status) -> String {
     let memory = format!("{} of {} available", bytes(status.memory_available), bytes(status.memory_total));
     lines.push(("Memory", format!("{memory}, the agent took {} at most", bytes(status.agent_peak_memory))));
     lines.extend(status.addresses.iter().map(|address| ("Address", address.clone())));
+    if let Some(report) = &status.network {
+        lines.extend(network(report));
+    }
     lines.extend(status.host_keys.iter().map(|key| ("Host key", key.clone())));
     lines.iter().map(|(name, value)| format!("{name:<13} {value}\n")).collect()
+}
+
+/// The way online: through what, and what is in the way.
+fn network(report: &NetworkReport) -> Vec<(&'static str, String)> {
+    let via = report.via.as_deref().map(|via| format!(" through {via}")).unwrap_or_default();
+    let mut lines = vec![("Network", format!("{}{via}", if report.online { "online" } else { "not online" }))];
+    let link = |link: &LinkReport| {
+        let detail = if link.detail.is_empty() { String::new() } else { format!(": {}", link.detail) };
+        format!("{}{detail}", link.link.title())
+    };
+    // With a diagnosis the chain says where it stands; without one, a link that is under way is all there is to say.
+    let first = |states: &[LinkState]| report.links.iter().find(|link| states.contains(&link.state)).map(link);
+    if let Some(text) = first(&[LinkState::Down]) {
+        lines.push(("", format!("fails at {text}")));
+    } else if !report.online
+        && let Some(text) = first(&[LinkState::Busy])
+    {
+        lines.push(("", format!("working on {text}")));
+    }
+    lines.extend(report.diagnosis.iter().map(|diagnosis| ("Diagnosis", told(diagnosis))));
+    lines.extend(report.warnings.iter().map(|warning| ("Warning", told(warning))));
+    for (nth, tried) in report.tried.iter().enumerate() {
+        lines.push((if nth == 0 { "Tried" } else { "" }, tried.clone()));
+    }
+    lines
+}
+
+fn told(diagnosis: &Diagnosis) -> String {
+    diagnosis.to_string().replace('\n', &format!("\n{:14}", ""))
 }
 
 fn state(state: &State) -> String {
@@ -71,6 +105,34 @@ mod tests {
     use super::*;
     use cygnet_protocol::event::Phase;
     use cygnet_protocol::fault::Fault;
+
+    #[test]
+    fn the_way_online_is_told_as_far_as_it_goes() {
+        let json = serde_json::json!({
+            "online": false,
+            "links": [
+                {"link": "scan", "state": "up"},
+                {"link": "association", "state": "down", "detail": "“home”"},
+                {"link": "address", "state": "pending"},
+            ],
+            "diagnosis": {
+                "link": "association", "code": "W09-SAE-ONLY", "what": "What.", "cause": "Cause.", "remedy": "Remedy.",
+                "next": "tries again within 30 s",
+            },
+            "tried": ["power save off", "another band"],
+        });
+        let lines = network(&serde_json::from_value(json).unwrap());
+        let lines: Vec<String> = lines.iter().map(|(name, value)| format!("{name:<13} {value}")).collect();
+        let text = lines.join("\n");
+        assert_eq!(
+            text,
+            "Network       not online\n              fails at Association: “home”\n\
+             Diagnosis     W09-SAE-ONLY What.\n                cause:  Cause.\n                remedy: Remedy.\n\
+             \u{20}               next:   tries again within 30 s\nTried         power save off\n              another band"
+        );
+        let online = NetworkReport { online: true, via: Some("end0 (cable)".into()), ..NetworkReport::default() };
+        assert_eq!(network(&online), [("Network", "online through end0 (cable)".to_owned())]);
+    }
 
     #[test]
     fn a_failure_is_told_in_full() {

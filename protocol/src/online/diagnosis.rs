@@ -101,6 +101,7 @@ codes! {
     Deauthenticated = "W09-DEAUTHENTICATED", Association, "The access point sent us away.";
     WrongPassphrase = "W10-WRONG-PASSPHRASE", Handshake, "The access point refused the passphrase or pre-shared key (WPA2).";
     HandshakeTimeout = "W10-HANDSHAKE", Handshake, "The 4-way handshake does not end, and not for a wrong passphrase.";
+    NoCarrier = "W11-NO-CABLE", Address, "No WiFi is wanted, and no cable is plugged in.";
     NoDhcp = "W11-NO-DHCP", Address, "Connected, but nobody gives an address.";
     NoGateway = "W11-NO-GATEWAY", Gateway, "There is an address, but no way out of the network.";
     GatewaySilent = "W11-GATEWAY-SILENT", Gateway, "There is a gateway, but it does not answer.";

@@ -1,182 +1,46 @@
 //! One virtual Pi from its first boot to its last: the handle that scenarios hold.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use super::Parts;
+use super::air::Air;
 use super::archive::{Archive, SEED};
-use super::card;
 use super::login::{Connection, Keys, quoted};
 use super::net::{Lan, Port};
+use super::pty::Pty;
+use super::rig::{self, Answer, Place, Rig};
 use super::serial::Serial;
-use super::vm::{CARD_SERIAL, Disk, Machine, Running, Start};
+use super::vm::{Disk, Machine, Running, Start};
 
-/// Where the agent's unit goes; enabling it is a symlink in the target that wants it (systemctl(1), enable).
-const AGENT_UNIT: &str = "etc/systemd/system/cygnetd.service";
-
-/// Pis made by this process; each has a directory of its own.
-static MADE: AtomicU32 = AtomicU32::new(0);
-
-/// What a Pi will be.
-#[derive(Debug)]
-pub struct Builder<'a> {
-    parts: &'a Parts,
-    memory: u32,
-    cores: u32,
-    ssds: Vec<(String, u64)>,
-    seed: BTreeMap<String, (u32, Vec<u8>)>,
-    fat: Vec<(String, Vec<u8>)>,
-    agent: Option<PathBuf>,
-    lan: Option<Arc<Lan>>,
-}
-
-impl<'a> Builder<'a> {
-    pub(super) fn new(parts: &'a Parts) -> Builder<'a> {
-        Builder {
-            parts,
-            memory: 1024,
-            cores: 2,
-            ssds: Vec::new(),
-            seed: BTreeMap::new(),
-            fat: Vec::new(),
-            agent: None,
-            lan: None,
-        }
-    }
-
-    /// Memory in MiB; 1024 if not said.
-    #[must_use]
-    pub fn memory(mut self, mebibytes: u32) -> Self {
-        self.memory = mebibytes;
-        self
-    }
-
-    /// Cores; 2 if not said.
-    #[must_use]
-    pub fn cores(mut self, cores: u32) -> Self {
-        self.cores = cores;
-        self
-    }
-
-    /// Adds an empty SSD of `size` bytes. It is `/dev/disk/by-id/virtio-SERIAL`.
-    #[must_use]
-    pub fn ssd(mut self, serial: &str, size: u64) -> Self {
-        self.ssds.push((serial.to_owned(), size));
-        self
-    }
-
-    /// Puts a file into the card's system at every boot from the card.
-    #[must_use]
-    pub fn file(mut self, path: &str, mode: u32, bytes: impl Into<Vec<u8>>) -> Self {
-        self.seed.insert(path.to_owned(), (mode, bytes.into()));
-        self
-    }
-
-    /// Writes a file onto the card's FAT partition before the first boot, as a person does on a laptop.
-    #[must_use]
-    pub fn fat_file(mut self, name: &str, bytes: impl Into<Vec<u8>>) -> Self {
-        self.fat.push((name.to_owned(), bytes.into()));
-        self
-    }
-
-    /// The agent to test: a static aarch64 binary. It becomes `/usr/bin/cygnetd`, with its unit from the repository.
-    #[must_use]
-    pub fn agent(mut self, binary: &Path) -> Self {
-        self.agent = Some(binary.to_owned());
-        self
-    }
-
-    /// Joins a network that other Pis are on; without this the Pi has one of its own.
-    #[must_use]
-    pub fn lan(mut self, lan: &Arc<Lan>) -> Self {
-        self.lan = Some(Arc::clone(lan));
-        self
-    }
-
-    /// Makes the Pi, switched off: its card, its SSDs, its keys and its place on the network.
-    ///
-    /// # Errors
-    /// If there is no room, no right to make network namespaces, or the agent's files are missing.
-    pub fn build(mut self) -> Result<Pi> {
-        let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let dir = self.parts.work.join(format!("{}-{number}", std::process::id()));
-        if dir.exists() {
-            // Left by a process that had our number before us.
-            fs::remove_dir_all(&dir).with_context(|| format!("removing {}", dir.display()))?;
-        }
-        fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
-        let lan = match self.lan.take() {
-            Some(lan) => lan,
-            None => Arc::new(Lan::new()?),
-        };
-        let port = lan.port()?;
-        let sockets = lan.dir().join(&port.tap);
-        fs::create_dir(&sockets).with_context(|| format!("creating {}", sockets.display()))?;
-        let keys = Keys::generate(&dir, &port.address.to_string())?;
-
-        let card_image = dir.join("card.img");
-        card::copy(&self.parts.card, &card_image)?;
-        for (name, bytes) in &self.fat {
-            card::write_fat(&card_image, name, bytes)?;
-        }
-        let mut ssds = Vec::new();
-        for (serial, size) in &self.ssds {
-            let image = dir.join(format!("{serial}.img"));
-            let file = File::create(&image).with_context(|| format!("creating {}", image.display()))?;
-            file.set_len(*size).with_context(|| format!("sizing {}", image.display()))?;
-            ssds.push(Disk { serial: serial.clone(), image });
-        }
-
-        let mut pi = Pi {
-            parts: self.parts.clone(),
-            machine: Machine { memory: self.memory, cores: self.cores, disks: Vec::new(), port },
-            card: Disk { serial: CARD_SERIAL.into(), image: card_image },
-            ssds,
-            seed: self.seed,
-            keys,
-            boots: 0,
-            connection: None,
-            running: None,
-            lan,
-            sockets,
-            dir,
-        };
-        let authorized = pi.keys.user_public()?.into_bytes();
-        pi.set_file("root/.ssh/authorized_keys", 0o600, authorized);
-        let private = pi.keys.host_private()?.into_bytes();
-        pi.set_file("etc/ssh/ssh_host_ed25519_key", 0o600, private);
-        let public = pi.keys.host_public()?.into_bytes();
-        pi.set_file("etc/ssh/ssh_host_ed25519_key.pub", 0o644, public);
-        if let Some(agent) = &self.agent {
-            pi.set_agent(agent)?;
-        }
-        Ok(pi)
-    }
-}
+/// The unit that is enabled; every other unit of the agent is started by it.
+const AGENT_UNIT: &str = "cygnetd.service";
 
 /// A virtual Pi. Dropping it takes its power and removes its disks; its consoles' logs stay.
 #[derive(Debug)]
 pub struct Pi {
     // Fields are dropped in this order: the connection before the machine, the network last.
-    connection: Option<Connection>,
-    running: Option<Running>,
-    parts: Parts,
-    machine: Machine,
-    card: Disk,
-    ssds: Vec<Disk>,
-    seed: BTreeMap<String, (u32, Vec<u8>)>,
-    keys: Keys,
-    boots: u32,
-    lan: Arc<Lan>,
-    sockets: PathBuf,
-    dir: PathBuf,
+    pub(super) connection: Option<Connection>,
+    pub(super) running: Option<Running>,
+    pub(super) parts: Parts,
+    pub(super) machine: Machine,
+    pub(super) card: Disk,
+    pub(super) ssds: Vec<Disk>,
+    pub(super) seed: BTreeMap<String, (u32, Vec<u8>)>,
+    pub(super) links: BTreeMap<String, String>,
+    pub(super) pty: Option<Pty>,
+    pub(super) keys: Keys,
+    pub(super) boots: u32,
+    pub(super) lan: Arc<Lan>,
+    pub(super) sockets: PathBuf,
+    pub(super) dir: PathBuf,
 }
 
 impl Pi {
@@ -185,16 +49,34 @@ impl Pi {
         self.seed.insert(path.to_owned(), (mode, bytes.into()));
     }
 
-    /// Replaces the agent from the next boot from the card on.
+    /// Puts a symlink into the card's system from the next boot from the card on.
+    pub fn set_link(&mut self, path: &str, target: &str) {
+        self.links.insert(path.to_owned(), target.to_owned());
+    }
+
+    /// Replaces the agent from the next boot from the card on, with everything that the repository has for systemd beside
+    /// it. Only the agent's own unit is enabled: a symlink in the target that wants it (systemctl(1), enable).
     ///
     /// # Errors
-    /// If the binary or its unit can't be read.
+    /// If the binary or its units can't be read.
     pub fn set_agent(&mut self, binary: &Path) -> Result<()> {
         let bytes = fs::read(binary).with_context(|| format!("reading {}", binary.display()))?;
-        let unit = self.parts.repository.join("agent/systemd/cygnetd.service");
-        let unit = fs::read(&unit).with_context(|| format!("reading {}", unit.display()))?;
         self.set_file("usr/bin/cygnetd", 0o755, bytes);
-        self.set_file(AGENT_UNIT, 0o644, unit);
+        let units = self.parts.repository.join("agent/systemd");
+        let listed = fs::read_dir(&units).with_context(|| format!("listing {}", units.display()))?;
+        for entry in listed {
+            let path = entry.with_context(|| format!("listing {}", units.display()))?.path();
+            let (Some(name), Some(kind)) = (path.file_name(), path.extension()) else { continue };
+            let place = match kind.to_str() {
+                Some("service" | "socket" | "target" | "path" | "timer") => "etc/systemd/system",
+                Some("network" | "link" | "netdev") => "etc/systemd/network",
+                _ => continue,
+            };
+            let unit = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+            self.set_file(&format!("{place}/{}", name.to_string_lossy()), 0o644, unit);
+        }
+        let enabled = format!("etc/systemd/system/multi-user.target.wants/{AGENT_UNIT}");
+        self.set_link(&enabled, &format!("../{AGENT_UNIT}"));
         Ok(())
     }
 
@@ -234,7 +116,11 @@ impl Pi {
         self.boots += 1;
         self.machine.disks = disks;
         let log = self.dir.join(format!("console-{}.log", self.boots));
-        self.running = Some(self.machine.start(&self.lan, how, &log)?);
+        let running = self.machine.start(&self.lan, how, &log)?;
+        if let Some(pty) = &self.pty {
+            pty.attach(&running.serial, running.keyboard()?)?;
+        }
+        self.running = Some(running);
         Ok(())
     }
 
@@ -243,9 +129,8 @@ impl Pi {
         for (path, (mode, bytes)) in &self.seed {
             archive.file(&format!("{SEED}/{path}"), *mode, bytes)?;
         }
-        if self.seed.contains_key(AGENT_UNIT) {
-            let wanted = format!("{SEED}/etc/systemd/system/multi-user.target.wants/cygnetd.service");
-            archive.symlink(&wanted, "../cygnetd.service")?;
+        for (path, target) in &self.links {
+            archive.symlink(&format!("{SEED}/{path}"), target)?;
         }
         archive.finish()
     }
@@ -291,6 +176,97 @@ impl Pi {
             Some(running) => Ok(&running.serial),
             None => bail!("this Pi was never switched on, so it has no console"),
         }
+    }
+
+    /// Types on the serial console. A newline in `text` is the return key.
+    ///
+    /// # Errors
+    /// If the Pi is off, or nothing in it has taken what was typed before.
+    pub fn type_on_console(&self, text: &str) -> Result<()> {
+        let running = self.running.as_ref().context("this Pi was never switched on, so it has no console")?;
+        running.keyboard()?.write_all(text.as_bytes()).context("typing on the serial console")
+    }
+
+    /// A tty at the other end of the serial line, as a USB serial adapter is: raw, and there while the Pi is off and on
+    /// again. What appears from now on appears on it too, and is lost if nobody reads.
+    ///
+    /// # Errors
+    /// If the kernel gives no pty.
+    pub fn console_pty(&mut self) -> Result<PathBuf> {
+        if self.pty.is_none() {
+            let pty = Pty::open()?;
+            if let Some(running) = &self.running {
+                pty.attach(&running.serial, running.keyboard()?)?;
+            }
+            self.pty = Some(pty);
+        }
+        self.pty.as_ref().map(|pty| pty.path().to_owned()).context("there is no pty")
+    }
+
+    /// Runs a line of shell in the Pi over the test rig's own line, which needs no network, and returns its stdout without
+    /// the last newline. The first call waits for the Pi to boot as far as that.
+    ///
+    /// # Errors
+    /// If this Pi has no rig ([`super::Builder::wifi`]), it goes off, the line exits with anything but 0 or takes over two
+    /// minutes.
+    pub fn rig(&self, line: &str) -> Result<String> {
+        self.rig_line()?.sh(Place::Pi, line, b"", rig::COMMAND)
+    }
+
+    /// As [`Pi::rig`], but where the access points are.
+    ///
+    /// # Errors
+    /// As [`Pi::rig`].
+    pub fn rig_ap(&self, line: &str) -> Result<String> {
+        self.rig_line()?.sh(Place::AccessPoints, line, b"", rig::COMMAND)
+    }
+
+    /// As [`Pi::rig`], with something to read on stdin, a time limit, and an answer whatever the exit code is.
+    ///
+    /// # Errors
+    /// If there is no rig or the Pi doesn't answer.
+    pub fn rig_answer(&self, place: Place, line: &str, input: &[u8], time: Duration) -> Result<Answer> {
+        self.rig_line()?.run(place, line, input, time)
+    }
+
+    /// Writes a file in the Pi over the test rig's line; its content is in no process's arguments.
+    ///
+    /// # Errors
+    /// As [`Pi::rig`], and if the directory isn't there.
+    pub fn rig_write(&self, path: &str, mode: u32, bytes: &[u8]) -> Result<()> {
+        let path = quoted(&[path]);
+        let line = format!("umask 077; cat >{path} && chmod {mode:o} {path}");
+        self.rig_line()?.sh(Place::Pi, &line, bytes, rig::COMMAND).map(drop)
+    }
+
+    fn rig_line(&self) -> Result<&Rig> {
+        if self.machine.extras.rig.is_none() {
+            bail!("this Pi has no test rig inside; build it with `.wifi()`");
+        }
+        let running = self.running.as_ref().context("this Pi was never switched on")?;
+        running.rig.as_ref().context("this Pi runs its installed system, where there is no test rig")
+    }
+
+    /// The simulated air around this Pi.
+    pub fn air(&self) -> Air<'_> {
+        Air::new(self)
+    }
+
+    /// Plugs the second network card's cable in, or pulls it out.
+    ///
+    /// # Errors
+    /// If there is no such card ([`super::Builder::second_cable`]) or the Pi is off.
+    pub fn plug_second_cable(&mut self, plugged: bool) -> Result<()> {
+        self.running.as_mut().context("this Pi was never switched on")?.set_second_cable(plugged)
+    }
+
+    /// The address that the Pi gets on its second cable.
+    ///
+    /// # Errors
+    /// If it has none.
+    pub fn second_address(&self) -> Result<String> {
+        let (port, _) = self.machine.extras.second_cable.as_ref().context("this Pi has no second network card")?;
+        Ok(port.address.to_string())
     }
 
     /// Waits until root can log in, and keeps that connection for [`Pi::ssh`].

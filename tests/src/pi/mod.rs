@@ -4,8 +4,10 @@
 //! - [`packages`] gets Debian's packages, [`cache`] keeps what is made of them;
 //! - [`zfs`] cross-compiles ZFS for the [`kernel`], [`users`] and [`rootfs`] make the card's system, [`mod@card`] its image;
 //! - [`initrd`] mounts the card, and [`archive`] carries one Pi's own files into it;
-//! - [`net`] is the network it is plugged into, [`vm`] the hardware, [`serial`] its console, [`login`] its ssh;
-//! - [`machine`] is the [`Pi`] that scenarios hold, and [`smoke`] shows that all of it works.
+//! - [`net`] is the network it is plugged into, [`dhcp`] what gives addresses there, [`vm`] the hardware, [`serial`] its
+//!   console ([`pty`] makes a tty of it), [`login`] its ssh, [`qmp`] the hand that pulls a cable;
+//! - [`builder`] describes and [`machine`] is the [`Pi`] that scenarios hold, and [`smoke`] shows that all of it works;
+//! - [`mod@air`] is the simulated WiFi that a Pi may have instead of its cable, [`rig`] the line that works without either.
 //!
 //! ```no_run
 //! use cygnet_tests::pi::{self, Settings};
@@ -26,16 +28,22 @@ use anyhow::{Context, Result, bail};
 
 use crate::host::run::{tool, try_output};
 
+pub mod air;
 pub mod archive;
+pub mod builder;
 pub mod cache;
 pub mod card;
 mod control;
+pub mod dhcp;
 pub mod initrd;
 pub mod kernel;
 pub mod login;
 pub mod machine;
 pub mod net;
 pub mod packages;
+pub mod pty;
+pub mod qmp;
+pub mod rig;
 pub mod rootfs;
 pub mod serial;
 pub mod smoke;
@@ -43,8 +51,10 @@ pub mod users;
 pub mod vm;
 pub mod zfs;
 
+pub use builder::Builder;
+pub use dhcp::{Dhcp, Dns, Router};
 pub use kernel::{Kernel, kernel};
-pub use machine::{Builder, Pi};
+pub use machine::Pi;
 pub use net::Lan;
 pub use smoke::smoke;
 

@@ -10,10 +10,12 @@ use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 
+use super::dhcp::{self, Dhcp, Server};
 use crate::host::run::{run, stdout_of, tool, try_output};
 
 /// The prefix of the namespaces' names; the harness's process number and a counter follow.
@@ -42,7 +44,7 @@ rm -rf "$2"
 pub struct Lan {
     name: String,
     guardian: Child,
-    dnsmasq: Child,
+    dhcp: Mutex<Server>,
     dir: PathBuf,
     ports: AtomicU32,
 }
@@ -54,7 +56,9 @@ pub struct Port {
     pub tap: String,
     /// The network card's MAC address.
     pub mac: String,
-    /// The address that DHCP gives to that MAC address.
+    /// The MAC address that the Pi's radio has, if it has one: its way to the same port is through the air.
+    pub station_mac: String,
+    /// The address that DHCP gives to either MAC address.
     pub address: Ipv4Addr,
 }
 
@@ -85,17 +89,17 @@ impl Lan {
             // Its own group: Ctrl-C is for the harness, the guardian cleans up after it.
             .process_group(0);
         let guardian = guardian.spawn().inspect_err(|_| delete(&name)).context("starting the namespace's guardian")?;
-        let setup = || -> Result<Child> {
+        let setup = || -> Result<Server> {
             for arguments in ["link set lo up", "link add lan0 type bridge mcast_snooping 0", "link set lan0 up"] {
                 in_namespace(&name, arguments)?;
             }
             in_namespace(&name, &format!("address add {HOST_ADDRESS}/24 dev lan0"))?;
             // Announcements must find their way out of this side's programs too.
             in_namespace(&name, "route add 224.0.0.0/4 dev lan0")?;
-            dhcp(&name, &dir)
+            Server::start(&name, &dir)
         };
         match setup() {
-            Ok(dnsmasq) => Ok(Lan { name, guardian, dnsmasq, dir, ports: AtomicU32::new(0) }),
+            Ok(server) => Ok(Lan { name, guardian, dhcp: Mutex::new(server), dir, ports: AtomicU32::new(0) }),
             Err(error) => {
                 dismiss(guardian);
                 Err(error)
@@ -129,11 +133,12 @@ impl Lan {
             tap: format!("tap{number}"),
             // 52:54:00 is QEMU's; the rest is ours.
             mac: format!("52:54:00:63:79:{host:02x}"),
+            station_mac: format!("02:63:79:00:00:{host:02x}"),
             address: Ipv4Addr::new(10, 77, 0, host),
         };
         // dnsmasq watches this directory. `id:*`: the card's system and the installed one are the same machine to us.
         let lease = self.leases().join(&port.tap);
-        fs::write(&lease, format!("{},id:*,{}\n", port.mac, port.address))
+        fs::write(&lease, format!("{},{},id:*,{}\n", port.mac, port.station_mac, port.address))
             .with_context(|| format!("writing {}", lease.display()))?;
         in_namespace(&self.name, &format!("tuntap add {} mode tap", port.tap))?;
         in_namespace(&self.name, &format!("link set {} master lan0 up", port.tap))?;
@@ -154,15 +159,31 @@ impl Lan {
         &self.dir
     }
 
+    /// Changes how DHCP and DNS answer from now on; leases that were given stay known.
+    ///
+    /// # Errors
+    /// If dnsmasq can't be started.
+    pub fn set_dhcp(&self, settings: &Dhcp) -> Result<()> {
+        self.dhcp.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).set(settings)
+    }
+
+    /// What DHCP and DNS said about their work so far: dnsmasq's log.
+    ///
+    /// # Errors
+    /// If the log is gone.
+    pub fn dhcp_log(&self) -> Result<String> {
+        let log = dhcp::log(&self.dir);
+        fs::read_to_string(&log).with_context(|| format!("reading {}", log.display()))
+    }
+
     fn leases(&self) -> PathBuf {
-        self.dir.join("hosts")
+        dhcp::hosts(&self.dir)
     }
 }
 
 impl Drop for Lan {
     fn drop(&mut self) {
-        let _ = self.dnsmasq.kill();
-        let _ = self.dnsmasq.wait();
+        self.dhcp.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner()).stop();
         // The guardian ends what else runs here and removes the namespace.
         drop(self.guardian.stdin.take());
         let _ = self.guardian.wait();
@@ -172,29 +193,6 @@ impl Drop for Lan {
 fn in_namespace(name: &str, arguments: &str) -> Result<()> {
     run(tool("ip").args(["-n", name]).args(arguments.split(' ')))
         .with_context(|| format!("setting up the network namespace {name}"))
-}
-
-fn dhcp(name: &str, dir: &Path) -> Result<Child> {
-    let hosts = dir.join("hosts");
-    fs::create_dir(&hosts).with_context(|| format!("creating {}", hosts.display()))?;
-    let log = dir.join("dnsmasq.log");
-    let log_file = fs::File::create(&log).with_context(|| format!("creating {}", log.display()))?;
-    let path = |name: &str| dir.join(name).display().to_string();
-    let mut command = tool("ip");
-    command
-        .args(["netns", "exec", name, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null"])
-        .args(["--port=0", "--user=root", "--interface=lan0", "--except-interface=lo", "--bind-interfaces"])
-        .args(["--dhcp-range=10.77.0.210,10.77.0.250,255.255.255.0,1h", "--dhcp-authoritative", "--no-ping"])
-        .arg("--dhcp-rapid-commit")
-        .arg(format!("--dhcp-hostsdir={}", hosts.display()))
-        .arg(format!("--dhcp-leasefile={}", path("leases")))
-        .arg(format!("--pid-file={}", path("pid")))
-        .args(["--log-dhcp", "--log-facility=-"])
-        .stdout(Stdio::null())
-        .stderr(log_file)
-        .process_group(0);
-    crate::host::run::trace(&command);
-    command.spawn().context("starting dnsmasq")
 }
 
 fn dismiss(mut guardian: Child) {

@@ -77,7 +77,7 @@ pub const PACKAGES: &[&str] = &[
 ];
 
 /// Increased whenever [`finish`] or [`FILES`] would give another result for the same packages.
-pub const RECIPE: u32 = 4;
+pub const RECIPE: u32 = 5;
 
 /// Units that only cost time here: the virtual Pi lives for minutes and has no one at its console.
 const MASKED: &[&str] = &[
@@ -123,7 +123,13 @@ const MASKED: &[&str] = &[
     "modprobe@drm.service",
     "dev-hugepages.mount",
     "systemd-udev-load-credentials.service",
+    // Debian's own; the agent has a unit for the supplicant, and two of them would fight for the radio.
+    "wpa_supplicant.service",
+    "hostapd.service",
 ];
+
+/// Files of packages that a card doesn't have. A call to the supplicant's bus name must not start Debian's own unit.
+const REMOVED: &[&str] = &["usr/share/dbus-1/system-services/fi.w1.wpa_supplicant1.service"];
 
 /// Files that are the same on every card.
 const FILES: &[(&str, &str)] = &[
@@ -215,6 +221,10 @@ fn finish(root: &Path) -> Result<()> {
         let path = root.join(path);
         make_parent(&path)?;
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    for path in REMOVED {
+        let path = root.join(path);
+        fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
     }
     for unit in MASKED {
         link(root, &format!("etc/systemd/system/{unit}"), "/dev/null")?;

@@ -26,6 +26,8 @@ struct Seen {
     /// Up to here earlier waits have found what they waited for.
     found: usize,
     ended: bool,
+    /// Others that get what appears from now on. They must not block.
+    copies: Vec<File>,
 }
 
 impl Serial {
@@ -47,6 +49,8 @@ impl Serial {
                     let _ = file.write_all(&buffer[..length]);
                     let mut seen = lock(&theirs.0);
                     seen.text.push_str(&String::from_utf8_lossy(&buffer[..length]));
+                    // As on a real line, what nobody takes in time is lost.
+                    seen.copies.iter_mut().for_each(|copy| drop(copy.write(&buffer[..length])));
                     seen.ended = length == 0;
                     theirs.1.notify_all();
                     if seen.ended {
@@ -107,6 +111,16 @@ impl Serial {
                 .map_or_else(|poisoned| poisoned.into_inner().0, |(seen, _)| seen);
         }
         Ok(())
+    }
+
+    /// Gives a copy of what appears from now on to `sink`, which must be set to not block: what it can't take is lost.
+    pub fn copy_to(&self, sink: File) {
+        lock(&self.shared.0).copies.push(sink);
+    }
+
+    /// Whether nothing will appear any more.
+    pub fn has_ended(&self) -> bool {
+        lock(&self.shared.0).ended
     }
 
     /// Everything that appeared so far.

@@ -1,13 +1,18 @@
 //! The emulated machine: QEMU with a card, SSDs and a network card, started from the card or through U-Boot.
 
+use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdin, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::fs::{OFlags, fcntl_setfl};
 
 use super::net::{Lan, Port};
+use super::qmp::Qmp;
+use super::rig::{self, Rig};
 use super::serial::Serial;
 use crate::host::run::trace;
 
@@ -52,7 +57,23 @@ pub struct Machine {
     pub disks: Vec<Disk>,
     /// Where the network card is plugged in.
     pub port: Port,
+    /// What only some machines have.
+    pub extras: Extras,
 }
+
+/// What a machine has besides, while it runs its card's system.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// The socket of the test rig's line into the guest.
+    pub rig: Option<PathBuf>,
+    /// A second network card, its cable out, and the socket through which the cable is plugged in.
+    pub second_cable: Option<(Port, PathBuf)>,
+    /// A keyboard, for the LED that it has.
+    pub led: bool,
+}
+
+/// QEMU's name of the second network card.
+const SECOND_CABLE: &str = "net1";
 
 /// A machine that is on.
 #[derive(Debug)]
@@ -60,6 +81,10 @@ pub struct Running {
     qemu: Child,
     /// What it writes to its serial console.
     pub serial: Serial,
+    /// The test rig's line, if this machine has one now.
+    pub rig: Option<Rig>,
+    keyboard: Option<ChildStdin>,
+    monitor: Option<Qmp>,
 }
 
 impl Machine {
@@ -70,7 +95,7 @@ impl Machine {
     pub fn start(&self, lan: &Lan, how: &Start, log: &Path) -> Result<Running> {
         let mut qemu = lan.command("qemu-system-aarch64");
         qemu.args(self.arguments(how))
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // Ctrl-C is for the harness; the network's guardian ends QEMU after it.
@@ -83,7 +108,23 @@ impl Machine {
             // Nearly always empty; kept beside the console's log and never allowed to fill a pipe.
             Serial::follow(complaints, &log.with_extension("qemu.log"))?;
         }
-        Ok(Running { qemu, serial })
+        let keyboard = qemu.stdin.take();
+        if let Some(keyboard) = &keyboard {
+            // What the guest doesn't take is lost, as on a real line; nobody waits for a console that nothing reads.
+            fcntl_setfl(keyboard, OFlags::NONBLOCK).context("making QEMU's input non-blocking")?;
+        }
+        let mut running = Running { qemu, serial, rig: None, keyboard, monitor: None };
+        if let Start::Kernel { .. } = how {
+            if let Some((_, socket)) = &self.extras.second_cable {
+                running.monitor = Some(Qmp::connect(socket, &running.serial)?);
+                // Long before the guest's kernel looks at its cards.
+                running.set_second_cable(false)?;
+            }
+            if let Some(socket) = &self.extras.rig {
+                running.rig = Some(Rig::connect(socket, &running.serial)?);
+            }
+        }
+        Ok(running)
     }
 
     fn arguments(&self, how: &Start) -> Vec<String> {
@@ -123,6 +164,22 @@ impl Machine {
         add(["-device".into(), format!("virtio-net-pci,netdev=net0,romfile=,mac={}", self.port.mac)]);
         match how {
             Start::Kernel { image, initrd } => {
+                if let Some((port, monitor)) = &self.extras.second_cable {
+                    let tap = &port.tap;
+                    add(["-netdev".into(), format!("tap,id={SECOND_CABLE},ifname={tap},script=no,downscript=no")]);
+                    let card = format!("virtio-net-pci,netdev={SECOND_CABLE},id=card1,romfile=,mac={}", port.mac);
+                    add(["-device".into(), card]);
+                    add(["-qmp".into(), format!("unix:{},server=on,wait=off", comma(monitor))]);
+                }
+                if self.extras.led {
+                    add(["-device".into(), "virtio-keyboard-pci".into()]);
+                }
+                if let Some(socket) = &self.extras.rig {
+                    add(["-device".into(), "virtio-serial-pci".into()]);
+                    let socket = format!("socket,id=rig,path={},server=on,wait=off", comma(socket));
+                    add(["-chardev".into(), socket]);
+                    add(["-device".into(), format!("virtserialport,chardev=rig,name={}", rig::PORT)]);
+                }
                 add(["-kernel".into(), image.display().to_string()]);
                 add(["-initrd".into(), initrd.display().to_string()]);
                 add(["-append".into(), CARD_COMMAND_LINE.into()]);
@@ -139,6 +196,24 @@ impl Running {
         // An error means that it is off already.
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
+    }
+
+    /// A way to type on the serial console; every caller's bytes go to the same line.
+    ///
+    /// # Errors
+    /// If the process has no more file descriptors.
+    pub fn keyboard(&self) -> Result<File> {
+        let keyboard = self.keyboard.as_ref().context("QEMU has no input")?;
+        Ok(File::from(keyboard.as_fd().try_clone_to_owned().context("duplicating QEMU's input")?))
+    }
+
+    /// Plugs the second network card's cable in, or pulls it out, as the guest's driver sees it.
+    ///
+    /// # Errors
+    /// If this machine has no such card now, or QEMU refuses.
+    pub fn set_second_cable(&mut self, plugged: bool) -> Result<()> {
+        let monitor = self.monitor.as_mut().context("this machine has no second network card now")?;
+        monitor.set_link(SECOND_CABLE, plugged)
     }
 
     /// Waits until the guest has switched itself off or rebooted; this machine stays off after either.
@@ -179,7 +254,13 @@ mod tests {
             memory: 512,
             cores: 1,
             disks: vec![disk("SSD"), disk("CARD")],
-            port: Port { tap: "tap0".into(), mac: "52:54:00:00:00:01".into(), address: std::net::Ipv4Addr::LOCALHOST },
+            port: Port {
+                tap: "tap0".into(),
+                mac: "52:54:00:00:00:01".into(),
+                station_mac: "02:63:79:00:00:01".into(),
+                address: std::net::Ipv4Addr::LOCALHOST,
+            },
+            extras: Extras::default(),
         };
         let line = machine.arguments(&Start::UBoot("/u-boot.bin".into())).join(" ");
         let ssd = line.find("serial=SSD").unwrap();

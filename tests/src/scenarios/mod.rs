@@ -1,12 +1,14 @@
 //! What is expected of the real programs in the virtual Pi.
 //!
 //! Scenarios run one after the other. Those that leave the Pi as they found it share one: [`refusals`] never writes,
-//! [`failures`] and [`interruptions`] install tiny systems. [`whole`] installs the real one and boots it.
+//! [`failures`] and [`interruptions`] install tiny systems. [`whole`] installs the real one and boots it. [`wifi`] has a Pi
+//! of its own, with a radio and no cable.
 
 mod failures;
 mod interruptions;
 mod refusals;
 mod whole;
+mod wifi;
 
 use crate::closure::{self, Closure, Variant};
 use crate::pi::{Parts, Pi, Settings};
@@ -48,6 +50,7 @@ pub fn all() -> Vec<Scenario> {
     [refusals::SCENARIOS, failures::SCENARIOS, interruptions::SCENARIOS, whole::SCENARIOS]
         .into_iter()
         .flatten()
+        .chain(wifi::scenarios())
         .map(|(name, what, check)| Scenario { name, what, check: *check })
         .collect()
 }
@@ -63,13 +66,15 @@ pub struct World {
     settings: Settings,
     parts: Parts,
     pi: Option<Pi>,
+    /// Whether the present Pi has a radio and no cable.
+    in_the_air: bool,
     scratch: Option<tempfile::TempDir>,
 }
 
 impl World {
     /// A world without a Pi yet.
     pub fn new(programs: Programs, settings: Settings, parts: Parts) -> Self {
-        Self { site: Site::new(&programs.cygnet), programs, settings, parts, pi: None, scratch: None }
+        Self { site: Site::new(&programs.cygnet), programs, settings, parts, pi: None, in_the_air: false, scratch: None }
     }
 
     /// Runs one scenario. After a failure the Pi is replaced, so that the next one does not inherit the trouble.
@@ -77,11 +82,22 @@ impl World {
         match (scenario.check)(self) {
             Ok(()) => Outcome::Passed,
             Err(error) => {
+                self.keep_journal();
                 let log = self.pi.take().map(|pi| pi.dir().display().to_string());
                 Outcome::Failed(
                     error.context(format!("the serial console's log is in {}", log.unwrap_or("(no Pi)".into()))),
                 )
             }
+        }
+    }
+
+    /// What the Pi's own journal has, beside the console's log: the way to it is there even if the Pi is not online.
+    fn keep_journal(&self) {
+        let Some(pi) = self.pi.as_ref().filter(|_| self.in_the_air) else { return };
+        let command = "journalctl -b --no-pager -o short-monotonic -u cygnetd -u cygnet-supplicant -u systemd-networkd \
+                       | tail -n 1500; ip address; iw dev wlan0 scan dump; cat /run/cygnet-rig/*.log";
+        if let Ok(journal) = pi.rig(command) {
+            let _ = fs::write(pi.dir().join("journal.txt"), journal);
         }
     }
 
@@ -92,6 +108,7 @@ impl World {
             pi.boot_from_card()?;
             pi.wait_ssh(BOOT)?;
             self.pi = Some(pi);
+            self.in_the_air = false;
             self.wait_for_agent()?;
         }
         self.pi.as_mut().context("there is no Pi")
