@@ -396,8 +396,8 @@ impl Supervisor {
 
     async fn join(&mut self, observations: &Observations) -> Result<(), String> {
         let Some(supplicant) = &self.supplicant else { return Ok(()) };
-        let offer =
-            Offer { sae: self.offer.sae && observations.radio.as_ref().is_some_and(|radio| radio.sae), ..self.offer };
+        let interface_can_sae = observations.radio.as_ref().is_some_and(|radio| radio.sae);
+        let offer = Offer { interface_can_sae, ..self.offer };
         match timeout(PATIENCE, supplicant.join(&self.settings.networks, offer)).await {
             Ok(Ok(joining)) => {
                 self.refused(&joining);
@@ -443,6 +443,7 @@ impl Supervisor {
         }
         if now >= self.retried_at + RETRY {
             self.retried_at = now;
+            tracing::info!("trying again: {}", diagnosis.code.name());
             self.retry(diagnosis, observations, net).await;
         }
         false
