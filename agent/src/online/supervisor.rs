@@ -322,6 +322,10 @@ impl Supervisor {
                 return Ok(());
             }
         }
+        // Whoever has no networkd running has another way to addresses, or will read this.
+        if let Ok(Err(error)) = timeout(PATIENCE, services::start_unit(bus, services::networkd::UNIT)).await {
+            tracing::warn!("{error}");
+        }
         match timeout(PATIENCE, services::start_unit(bus, supplicant::UNIT)).await {
             Ok(Ok(())) => {
                 self.done.supplicant_runs = true;
@@ -455,7 +459,11 @@ impl Supervisor {
             Link::Address | Link::Gateway => {
                 if let (Some(bus), Some(radio)) = (&self.bus, &observations.radio)
                     && let Some(interface) = net.interface(&radio.interface)
-                    && let Err(error) = services::renew(bus, interface.index).await
+                    && let Err(error) = if observations.dhcp == seen::Dhcp::Bound {
+                        services::renew(bus, interface.index).await
+                    } else {
+                        services::reconfigure(bus, interface.index).await
+                    }
                 {
                     tracing::warn!("asking for an address again: {error}");
                 }
