@@ -202,7 +202,9 @@ fn key_management(candidate: &Candidate, why: &str) -> Diagnosis {
 }
 
 fn lost(o: &Observations, candidate: &Candidate) -> Option<Diagnosis> {
-    if !o.attempt.was_connected {
+    // What was lost may be another network than the one that is there now.
+    let other = o.attempt.ssid.as_ref().is_some_and(|lost| *lost != candidate.network.ssid);
+    if !o.attempt.was_connected || other || waited(o) < patience::ROAM {
         return None;
     }
     let ssid = &candidate.network.ssid;
