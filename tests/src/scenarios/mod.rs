@@ -74,7 +74,15 @@ pub struct World {
 impl World {
     /// A world without a Pi yet.
     pub fn new(programs: Programs, settings: Settings, parts: Parts) -> Self {
-        Self { site: Site::new(&programs.cygnet), programs, settings, parts, pi: None, in_the_air: false, scratch: None }
+        Self {
+            site: Site::new(&programs.cygnet),
+            programs,
+            settings,
+            parts,
+            pi: None,
+            in_the_air: false,
+            scratch: None,
+        }
     }
 
     /// Runs one scenario. After a failure the Pi is replaced, so that the next one does not inherit the trouble.
