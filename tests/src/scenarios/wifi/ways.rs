@@ -126,8 +126,9 @@ fn cable(world: &mut World) -> Result<()> {
     pi.plug_second_cable(true)?;
     pi.wait_serial("cable", HEALED).context("waiting for the cable on the console")?;
     world.through("cable")?;
-    let way = world.pi()?.rig("ip -o route get 10.77.0.1")?;
-    ensure!(!way.contains("wlan0"), "the way to this side is not through the cable: {way}");
+    let way = world.pi()?.rig("ip -o route get 10.77.0.1; ip -o route; networkctl list")?;
+    let taken = way.lines().next().unwrap_or_default();
+    ensure!(!taken.contains("wlan0"), "the way to this side is not through the cable: {way}");
     let pi = world.pi.as_mut().context("there is no Pi")?;
     pi.plug_second_cable(false)?;
     world.through(HOME)
