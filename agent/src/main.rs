@@ -6,7 +6,6 @@
 mod agent;
 mod announce;
 mod bridge;
-#[allow(dead_code)]
 mod console;
 mod control;
 mod daemon;
@@ -16,10 +15,8 @@ mod identity;
 mod inspect;
 mod install;
 mod journal;
-#[allow(dead_code)]
 mod led;
 mod online;
-#[allow(dead_code)]
 mod report;
 mod rules;
 mod run;

@@ -40,16 +40,14 @@ pub fn apply(attempt: &mut Attempt, signal: &Signal, now: u64, scan: &mut (u32, 
 
 fn state_changed(attempt: &mut Attempt, state: &str, now: u64, scan: &mut (u32, u32)) {
     match state {
-        "completed" => {
-            if attempt.connected.is_none() {
-                // What went wrong before it went right is of no interest any more.
-                *attempt = Attempt {
-                    connected: Some(now),
-                    ssid: attempt.ssid.take(),
-                    bssid: attempt.bssid.take(),
-                    ..begin(attempt.began, false)
-                };
-            }
+        "completed" if attempt.connected.is_none() => {
+            // What went wrong before it went right is of no interest any more.
+            *attempt = Attempt {
+                connected: Some(now),
+                ssid: attempt.ssid.take(),
+                bssid: attempt.bssid.take(),
+                ..begin(attempt.began, false)
+            };
         }
         "4way_handshake" => attempt.handshakes += 1,
         "disconnected" | "scanning" | "inactive" | "interface_disabled" if attempt.connected.is_some() => {

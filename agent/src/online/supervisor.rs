@@ -322,6 +322,10 @@ impl Supervisor {
                 return Ok(());
             }
         }
+        // Whoever has no networkd running has another way to addresses, or will read this.
+        if let Ok(Err(error)) = timeout(PATIENCE, services::start_unit(bus, services::networkd::UNIT)).await {
+            tracing::warn!("{error}");
+        }
         match timeout(PATIENCE, services::start_unit(bus, supplicant::UNIT)).await {
             Ok(Ok(())) => {
                 self.done.supplicant_runs = true;
@@ -396,8 +400,8 @@ impl Supervisor {
 
     async fn join(&mut self, observations: &Observations) -> Result<(), String> {
         let Some(supplicant) = &self.supplicant else { return Ok(()) };
-        let offer =
-            Offer { sae: self.offer.sae && observations.radio.as_ref().is_some_and(|radio| radio.sae), ..self.offer };
+        let interface_can_sae = observations.radio.as_ref().is_some_and(|radio| radio.sae);
+        let offer = Offer { interface_can_sae, ..self.offer };
         match timeout(PATIENCE, supplicant.join(&self.settings.networks, offer)).await {
             Ok(Ok(joining)) => {
                 self.refused(&joining);
@@ -443,6 +447,7 @@ impl Supervisor {
         }
         if now >= self.retried_at + RETRY {
             self.retried_at = now;
+            tracing::info!("trying again: {}", diagnosis.code.name());
             self.retry(diagnosis, observations, net).await;
         }
         false
@@ -454,7 +459,11 @@ impl Supervisor {
             Link::Address | Link::Gateway => {
                 if let (Some(bus), Some(radio)) = (&self.bus, &observations.radio)
                     && let Some(interface) = net.interface(&radio.interface)
-                    && let Err(error) = services::renew(bus, interface.index).await
+                    && let Err(error) = if observations.dhcp == seen::Dhcp::Bound {
+                        services::renew(bus, interface.index).await
+                    } else {
+                        services::reconfigure(bus, interface.index).await
+                    }
                 {
                     tracing::warn!("asking for an address again: {error}");
                 }

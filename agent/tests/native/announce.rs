@@ -8,8 +8,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-/// What "at once" and "soon" mean where two cores may be busy with other tests.
-const SOON: Duration = Duration::from_secs(10);
 const SERVICE: &str = "CYGNET_TEST_BROWSE";
 
 /// A program in the network namespace of `pid`, which may belong to a user namespace of its own.
@@ -129,15 +127,13 @@ fn an_address_that_comes_late_is_announced_and_one_that_goes_is_taken_back() {
 
     ip(pid, "addr add 192.0.2.2/24 dev lan0");
     ip(there.0.id(), "addr add 192.0.2.1/24 dev far0");
-    let (_, took) = browser.until("IPv4", |line| line.contains("192.0.2.2"));
-    assert!(took < SOON, "{took:?}");
+    browser.until("IPv4", |line| line.contains("192.0.2.2"));
 
     ip(pid, "addr add 192.0.2.3/24 dev lan0");
     browser.until("a second", |line| line.contains("192.0.2.3"));
     ip(pid, "addr del 192.0.2.3/24 dev lan0");
     let gone = |line: &str| line.starts_with("there") && !line.contains("192.0.2.3");
-    let (line, took) = browser.until("the second is gone", gone);
-    assert!(took < SOON, "{took:?}");
+    let (line, _) = browser.until("the second is gone", gone);
     // It never takes itself for another of its name.
     assert!(!line.contains("(2)"), "{line}");
     if !line.contains("192.0.2.2") {
@@ -145,13 +141,11 @@ fn an_address_that_comes_late_is_announced_and_one_that_goes_is_taken_back() {
         browser.until("the first stays", |line| line.contains("192.0.2.2") && !line.contains("192.0.2.3"));
     }
     ip(pid, "addr del 192.0.2.2/24 dev lan0");
-    let (_, took) = browser.until("no IPv4", |line| line.starts_with("there") && !line.contains("192.0.2."));
-    assert!(took < SOON, "{took:?}");
+    browser.until("no IPv4", |line| line.starts_with("there") && !line.contains("192.0.2."));
 
     daemon.signal(Signal::TERM);
     // Reads what was not read so far, too: the daemon waits for whom it notifies.
     daemon.notified("STOPPING=1");
-    let (_, took) = browser.until("goodbye", |line| line.starts_with("gone cygnet-"));
-    assert!(took < SOON, "{took:?}");
+    browser.until("goodbye", |line| line.starts_with("gone cygnet-"));
     assert!(daemon.wait().success());
 }

@@ -75,9 +75,17 @@ fn a_connection_that_is_lost_may_come_back() {
     let mut o = specimen(Code::Deauthenticated);
     o.attempt.began = NOW - 1_000;
     assert_eq!((code(&o), state(&o, Link::Association)), (None, LinkState::Busy));
-    // One that is not seen any more is said at once.
+    // One that is not seen any more may have been left for another one of its name, but not for long.
     o.scan.seen.clear();
+    assert_eq!(code(&o), None);
+    o.attempt.began = NOW - 2_000;
     assert_eq!(code(&o), Some(Code::ApVanished));
+    // Another network that we know is there: that is the one to speak of.
+    let shed = cygnet_protocol::online::ssid::Ssid::new("shed").unwrap();
+    o.networks.push(cygnet_protocol::online::observation::KnownNetwork { ssid: shed.clone(), ..o.networks[0].clone() });
+    o.scan.seen = well().scan.seen;
+    o.scan.seen.iter_mut().for_each(|bss| bss.ssid = Some(shed.clone()));
+    assert_eq!((code(&o), state(&o, Link::Association)), (None, LinkState::Busy));
     // And one that said it would leave, but is still seen in fresh scans, sent us away.
     let mut o = specimen(Code::ApVanished);
     o.attempt.began = NOW - 30_000;

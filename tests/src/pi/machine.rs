@@ -75,6 +75,8 @@ impl Pi {
             let unit = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
             self.set_file(&format!("{place}/{}", name.to_string_lossy()), 0o644, unit);
         }
+        // The card's own would come before the agent's, which prefers the cable. Empty is masked (systemd.network(5)).
+        self.set_file("etc/systemd/network/20-wired.network", 0o644, Vec::new());
         let enabled = format!("etc/systemd/system/multi-user.target.wants/{AGENT_UNIT}");
         self.set_link(&enabled, &format!("../{AGENT_UNIT}"));
         Ok(())

@@ -74,7 +74,15 @@ pub struct World {
 impl World {
     /// A world without a Pi yet.
     pub fn new(programs: Programs, settings: Settings, parts: Parts) -> Self {
-        Self { site: Site::new(&programs.cygnet), programs, settings, parts, pi: None, in_the_air: false, scratch: None }
+        Self {
+            site: Site::new(&programs.cygnet),
+            programs,
+            settings,
+            parts,
+            pi: None,
+            in_the_air: false,
+            scratch: None,
+        }
     }
 
     /// Runs one scenario. After a failure the Pi is replaced, so that the next one does not inherit the trouble.
@@ -95,7 +103,8 @@ impl World {
     fn keep_journal(&self) {
         let Some(pi) = self.pi.as_ref().filter(|_| self.in_the_air) else { return };
         let command = "journalctl -b --no-pager -o short-monotonic -u cygnetd -u cygnet-supplicant -u systemd-networkd \
-                       | tail -n 1500; ip address; iw dev wlan0 scan dump; cat /run/cygnet-rig/*.log";
+                       | tail -n 1500; ip address; iw dev wlan0 scan dump; \
+                       for task in /proc/$(pidof cygnetd)/task/*; do cat $task/comm $task/wchan $task/syscall; echo; done; cat /run/cygnet-rig/*.log";
         if let Ok(journal) = pi.rig(command) {
             let _ = fs::write(pi.dir().join("journal.txt"), journal);
         }

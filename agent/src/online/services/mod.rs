@@ -1,6 +1,6 @@
 //! The services on the system bus that getting online needs, and who is there.
 //!
-//! [`bus`] connects; [`name_owner`] and [`watch_names`] tell who is on it; [`systemd`] starts units; [`networkd`] has the
+//! [`bus`] connects; [`name_owner`] tells who is on it; [`systemd`] starts units; [`networkd`] has the
 //! DHCP client; [`resolvers`] knows who is asked for names. Nobody is started by being looked at: the bus would do that
 //! for any call to a well-known name, so calls go to the name's owner, if there is one.
 
@@ -10,13 +10,10 @@ pub mod systemd;
 
 pub use networkd::{dhcp, reconfigure, renew};
 pub use resolvers::resolvers;
-pub use systemd::{start_unit, unit_state};
+pub use systemd::start_unit;
 
-use futures_util::{StreamExt, stream};
 use std::time::Duration;
-use tokio::sync::mpsc;
-use zbus::message::Type;
-use zbus::{Connection, MatchRule, Message, MessageStream, OwnedVariant, fdo};
+use zbus::{Connection, Message, OwnedVariant, fdo};
 
 /// What wpa_supplicant is called on the bus.
 pub const WPA_SUPPLICANT: &str = "fi.w1.wpa_supplicant1";
@@ -103,44 +100,6 @@ pub async fn unit_of(bus: &Connection, name: &str) -> Option<String> {
 fn unit_in(cgroup: &str) -> Option<String> {
     let groups = cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2)).flat_map(|path| path.rsplit('/'));
     groups.into_iter().find(|part| part.ends_with(".service") || part.ends_with(".scope")).map(str::to_owned)
-}
-
-/// A name on the bus has another owner.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnerChange {
-    /// The well-known name.
-    pub name: String,
-    /// Its owner's unique name; `None` if it has none any more.
-    pub owner: Option<String>,
-}
-
-/// Tells when one of `names` gets, loses or changes its owner, until the receiver is dropped or the bus is gone.
-///
-/// # Errors
-/// If the bus fails.
-pub async fn watch_names(bus: &Connection, names: &[&str]) -> Result<mpsc::Receiver<OwnerChange>, ServiceError> {
-    let failed = |error: zbus::Error| ServiceError::Bus(error.to_string());
-    let mut streams = Vec::new();
-    for name in names {
-        let rule = MatchRule::builder().msg_type(Type::Signal).sender(BUS).member("NameOwnerChanged").arg(0, *name);
-        let rule = rule.build();
-        streams.push(MessageStream::for_match_rule(rule.map_err(failed)?, bus, None).await.map_err(failed)?);
-    }
-    let (sender, receiver) = mpsc::channel(64);
-    tokio::spawn(async move {
-        let mut changes = stream::select_all(streams);
-        loop {
-            let message = tokio::select! {
-                message = changes.next() => message,
-                () = sender.closed() => None,
-            };
-            let Some(Ok(message)) = message else { return };
-            if let Ok((name, _, new)) = message.body().deserialize::<(String, String, String)>() {
-                let _ = sender.try_send(OwnerChange { name, owner: Some(new).filter(|owner| !owner.is_empty()) });
-            }
-        }
-    });
-    Ok(receiver)
 }
 
 /// An object of a service that is there.

@@ -150,13 +150,6 @@ impl Interface {
         self.call("joining anew", "Reassociate", &()).await.map(drop)
     }
 
-    pub(super) async fn disconnect(&self) -> Result<(), SupplicantError> {
-        match self.peer().call(&self.path, INTERFACE, "Disconnect", &()).await {
-            Err(error) if is_named(&error, "NotConnected") => Ok(()),
-            other => other.map(drop).map_err(|error| explain("disconnecting", error)),
-        }
-    }
-
     pub(super) async fn release(self) -> Result<(), SupplicantError> {
         self.peer().remove_interface(&self.path).await
     }

@@ -209,7 +209,7 @@ impl Supplicant {
         }
     }
 
-    /// Joins anew, also after [`Supplicant::disconnect`].
+    /// Joins anew.
     ///
     /// # Errors
     /// If wpa_supplicant is gone or the interface is down.
@@ -217,17 +217,6 @@ impl Supplicant {
         match &self.way {
             Way::Bus(interface) => interface.reassociate().await,
             Way::Socket(interface) => interface.say("joining anew", "REASSOCIATE").await,
-        }
-    }
-
-    /// Leaves the network and tries none until told to.
-    ///
-    /// # Errors
-    /// If wpa_supplicant is gone.
-    pub async fn disconnect(&self) -> Result<(), SupplicantError> {
-        match &self.way {
-            Way::Bus(interface) => interface.disconnect().await,
-            Way::Socket(interface) => interface.say("disconnecting", "DISCONNECT").await,
         }
     }
 

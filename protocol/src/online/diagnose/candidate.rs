@@ -30,7 +30,15 @@ pub(in crate::online) fn candidate(o: &Observations) -> Option<Candidate<'_>> {
         && (has_evidence(&o.attempt) || o.attempt.connected.is_some())
         && let Some(network) = o.networks.iter().find(|n| n.ssid == *tried)
     {
-        return Some(of(network));
+        let tried = of(network);
+        // What was lost and is gone is of less interest than another one that is there.
+        let elsewhere = tried.seen.is_empty()
+            && !was_refused(&o.attempt)
+            && o.attempt.connected.is_none()
+            && o.networks.iter().any(|other| !sightings(o, other).is_empty());
+        if !elsewhere {
+            return Some(tried);
+        }
     }
     let rank = |c: &Candidate| match (c.seen.is_empty(), obstacle(o, c)) {
         (false, None) => 0,
@@ -42,10 +50,12 @@ pub(in crate::online) fn candidate(o: &Observations) -> Option<Candidate<'_>> {
 }
 
 fn has_evidence(attempt: &Attempt) -> bool {
-    attempt.was_connected
-        || attempt.auth_status.is_some()
+    attempt.was_connected || attempt.disconnect_reason.is_some() || was_refused(attempt)
+}
+
+fn was_refused(attempt: &Attempt) -> bool {
+    attempt.auth_status.is_some()
         || attempt.assoc_status.is_some()
-        || attempt.disconnect_reason.is_some()
         || attempt.psk_mismatches + attempt.sae_mismatches > 0
         || attempt.timeouts > 0
         || attempt.handshakes > 0

@@ -36,11 +36,12 @@ pub(super) fn association(o: &Observations) -> Finding {
     if o.attempt.psk_mismatches > 0 {
         return Finding::up(Link::Association, bssid);
     }
-    if let Some(diagnosis) = refusal(o, &candidate) {
-        return Finding::fault(diagnosis, "refused");
-    }
+    // What it says of itself now comes before what it once answered: it may have been set up anew since.
     if let Some(obstacle) = obstacle(o, &candidate) {
         return Finding::fault(incompatible(obstacle, &candidate), "other key wanted");
+    }
+    if let Some(diagnosis) = refusal(o, &candidate) {
+        return Finding::fault(diagnosis, "refused");
     }
     if handshake_fails(&o.attempt) {
         return Finding::up(Link::Association, bssid);
@@ -202,7 +203,9 @@ fn key_management(candidate: &Candidate, why: &str) -> Diagnosis {
 }
 
 fn lost(o: &Observations, candidate: &Candidate) -> Option<Diagnosis> {
-    if !o.attempt.was_connected {
+    // What was lost may be another network than the one that is there now.
+    let other = o.attempt.ssid.as_ref().is_some_and(|lost| *lost != candidate.network.ssid);
+    if !o.attempt.was_connected || other || waited(o) < patience::ROAM {
         return None;
     }
     let ssid = &candidate.network.ssid;

@@ -25,6 +25,8 @@ pub const FIRST_SCAN: u64 = 30_000;
 pub const FAILED_SCANS: u32 = 3;
 /// A lost connection came back by itself: most do within a second.
 pub const RECONNECT: u64 = 5_000;
+/// A lost access point was only left for another one of its name.
+pub const ROAM: u64 = 2_000;
 /// So many scans after a loss that still show the access point are its own beacons, and not the memory of them:
 /// wpa_supplicant forgets after two (bss_expiration_scan_count).
 pub const FRESH_SCANS: u32 = 3;

@@ -18,8 +18,12 @@ kill_hostapd() {
 
 case $action in
 start)
-  kill_hostapd KILL
+  # Its stations are told; who shall not be is asked to vanish first.
+  kill_hostapd TERM
   "${inside[@]}" ip link set "$radio" down
+  # Another name is another access point: an address of its own, or stations call the new one by the name of the old.
+  name=$(grep -m 1 '^ssid2\?=' "$configuration" | sha256sum)
+  "${inside[@]}" ip link set "$radio" address "02:${name:0:2}:${name:2:2}:${name:4:2}:${name:6:2}:${name:8:2}"
   mkdir -p "$room/hostapd"
   rm -f "$room/hostapd/$radio"
   : >"$log"

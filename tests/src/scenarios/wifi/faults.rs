@@ -149,7 +149,8 @@ fn console(world: &mut World) -> Result<()> {
     world.named("W09-AP-VANISHED")?;
     let pi = world.pi()?;
     pi.type_on_console("n")?;
-    pi.wait_serial("SSID", Duration::from_secs(30)).context("waiting for the question for the network")?;
+    pi.wait_serial("by its number or name", Duration::from_secs(30))
+        .context("waiting for the question for the network")?;
     pi.type_on_console("cygnet-typed\r")?;
     pi.wait_serial("assphrase", Duration::from_secs(30)).context("waiting for the question for the passphrase")?;
     pi.type_on_console(&format!("{SECRET}\r"))?;

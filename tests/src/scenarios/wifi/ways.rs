@@ -7,7 +7,11 @@ use serde_json::Value;
 
 pub const SCENARIOS: &[Entry] = &[
     ("wifi-online", "from the card's boot to ssh through the air, discovered by mDNS, with power save off", online),
-    ("wifi-bench", "how long it takes from wlan0 to an address, compared with wpa_supplicant and networkd alone", bench),
+    (
+        "wifi-bench",
+        "how long it takes from wlan0 to an address, compared with wpa_supplicant and networkd alone",
+        bench,
+    ),
     ("wifi-names", "networks with an emoji, with octets that are no text, and hidden ones", names),
     ("wifi-transition", "an access point for WPA2 and WPA3, with the passphrase and with the key alone", transition),
     ("wifi-two-networks", "of two networks the better one, and the other when that is gone", two_networks),
@@ -20,7 +24,8 @@ const WAITING: u64 = 24 << 20;
 fn online(world: &mut World) -> Result<()> {
     world.healthy()?;
     let out = world.expect(&["discover", "--first", "--timeout", "60s", "--json"], 0, &[])?;
-    let found: Value = serde_json::from_str(out.lines().next().unwrap_or_default()).context("parsing what was found")?;
+    let found: Value =
+        serde_json::from_str(out.lines().next().unwrap_or_default()).context("parsing what was found")?;
     let address = world.pi()?.address();
     ensure!(found["addresses"].to_string().contains(&address), "{address} is not announced: {found}");
     let pi = world.pi()?;
@@ -59,7 +64,8 @@ fn bench(world: &mut World) -> Result<()> {
             "for i in $(seq 2400); do if ip -4 -o address show dev wlan0 2>/dev/null | grep -q ' {address}/'; then \
              cut -d ' ' -f 1 /proc/uptime; exit 0; fi; sleep 0.05; done; exit 1"
         );
-        let there: f64 = pi.rig(&wait).context("waiting for the address")?.trim().parse().context("reading the time")?;
+        let there: f64 =
+            pi.rig(&wait).context("waiting for the address")?.trim().parse().context("reading the time")?;
         ours.push(there - present);
     }
     let median = |times: &mut Vec<f64>| {
@@ -120,8 +126,9 @@ fn cable(world: &mut World) -> Result<()> {
     pi.plug_second_cable(true)?;
     pi.wait_serial("cable", HEALED).context("waiting for the cable on the console")?;
     world.through("cable")?;
-    let way = world.pi()?.rig("ip -o route get 10.77.0.1")?;
-    ensure!(!way.contains("wlan0"), "the way to this side is not through the cable: {way}");
+    let way = world.pi()?.rig("ip -o route get 10.77.0.1; ip -o route; networkctl list")?;
+    let taken = way.lines().next().unwrap_or_default();
+    ensure!(!taken.contains("wlan0"), "the way to this side is not through the cable: {way}");
     let pi = world.pi.as_mut().context("there is no Pi")?;
     pi.plug_second_cable(false)?;
     world.through(HOME)

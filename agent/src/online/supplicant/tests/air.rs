@@ -183,7 +183,7 @@ async fn networkd_asks_for_an_address_and_gets_one() {
     assert!(missing.contains("not found"), "{missing}");
     let failing = services::start_unit(&bus, "systemd-fsck@nothing.service").await.unwrap_err().to_string();
     assert!(failing.contains("failed"), "{failing}");
-    let masked = services::unit_state(&bus, "no-such.service").await.unwrap();
+    let masked = services::systemd::unit_state(&bus, "no-such.service").await.unwrap();
     assert_eq!(masked.load, "not-found");
     let _ = services::resolvers(Some(&bus)).await;
     supplicant.release().await.unwrap();

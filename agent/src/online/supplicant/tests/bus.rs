@@ -96,8 +96,6 @@ async fn an_interface_is_taken_told_and_released_over_the_bus() {
     supplicant.join(&networks[..1], ALL).await.unwrap();
     let now = supplicant.state().await.unwrap();
     assert!(!now.state.is_empty() && now.bss.is_empty(), "{now:?}");
-    supplicant.disconnect().await.unwrap();
-    supplicant.disconnect().await.unwrap();
     let _ = supplicant.scan().await;
 
     // An agent that was killed comes again.
