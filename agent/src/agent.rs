@@ -67,6 +67,8 @@ struct Desk {
     job: Option<Job>,
     phase: Phase,
     done: Option<Phase>,
+    /// Steps of the plan that are done, once the disks are written to.
+    steps: Option<usize>,
     tables: BTreeMap<String, String>,
     journal: Option<Journal>,
     valid: HashSet<StorePath>,
@@ -243,6 +245,7 @@ impl Agent {
         desk.valid.clear();
         desk.bytes = 0;
         desk.done = None;
+        desk.steps = None;
         desk.tables.clear();
         self.begin(&mut desk, false)?;
         Ok(Reply::Accepted { resumed: false })
@@ -359,6 +362,23 @@ impl Agent {
         // A resumed run skips phases that are long done; they take nothing back.
         desk.done = desk.done.max(Some(phase));
         desk.append(Record::Done { phase })
+    }
+
+    /// Notes that so many steps of the plan are done and the next may begin.
+    pub fn note_steps(&self, done: usize) -> Result<(), Fault> {
+        let mut desk = lock(&self.desk);
+        if desk.steps == Some(done) {
+            return Ok(());
+        }
+        desk.append(Record::Steps { done })?;
+        desk.steps = Some(done);
+        Ok(())
+    }
+
+    /// How many steps of the plan are done, if the disks were written to but not all is formatted.
+    pub fn steps_done(&self) -> Option<usize> {
+        let desk = lock(&self.desk);
+        desk.steps.filter(|_| desk.done < Some(Phase::Format))
     }
 
     /// Notes the UUIDs of the partition tables that were written, to know the disks again by.
@@ -494,6 +514,7 @@ impl Desk {
             job: None,
             phase: Phase::Inspect,
             done: None,
+            steps: None,
             tables: BTreeMap::new(),
             journal: None,
             valid: HashSet::new(),
@@ -504,7 +525,7 @@ impl Desk {
     }
 
     fn remember(&mut self, past: Past) {
-        let Past { job, done, tables, failed, valid, bytes } = past;
+        let Past { job, done, steps, tables, failed, valid, bytes } = past;
         let next = Phase::ALL.iter().copied().find(|phase| Some(*phase) > done);
         self.phase = next.unwrap_or(Phase::Handover);
         self.state = match failed {
@@ -517,15 +538,16 @@ impl Desk {
         };
         self.job = Some(job);
         self.done = done;
+        self.steps = steps;
         self.tables = tables;
         self.valid = valid;
         self.bytes = bytes;
     }
 
-    /// Without formatting, that is: the layout is there, and the new system is not finished.
+    /// The disks were written to by a plan that was confirmed, and the new system is not finished.
     fn resumable(&self) -> bool {
         self.job.as_ref().is_some_and(|job| job.plan.is_intact())
-            && self.done >= Some(Phase::Format)
+            && (self.steps.is_some() || self.done >= Some(Phase::Format))
             && matches!(self.state, State::Failed { .. } | State::Interrupted { .. })
     }
 

@@ -50,6 +50,11 @@ pub enum Record {
         /// Their UUIDs: a disk that gives the same serial number as ours, as some USB adapters do, has other ones.
         tables: BTreeMap<String, String>,
     },
+    /// So many steps of the plan are done; the next may have begun. From the first such record on the disks are written to.
+    Steps {
+        /// How many.
+        done: usize,
+    },
     /// A phase is done.
     Done {
         /// Which.
@@ -73,6 +78,8 @@ pub struct Past {
     pub job: Job,
     /// The last phase that was done.
     pub done: Option<Phase>,
+    /// How many steps of the plan were done, if the disks were written to.
+    pub steps: Option<usize>,
     /// The UUIDs of the partition tables that were written, by the disks' names in the layout.
     pub tables: BTreeMap<String, String>,
     /// How it failed, if it did.
@@ -144,6 +151,7 @@ impl Journal {
                     *past = Some(Past {
                         job: *job,
                         done: None,
+                        steps: None,
                         tables: BTreeMap::new(),
                         failed: None,
                         valid: HashSet::new(),
@@ -159,6 +167,7 @@ impl Journal {
                 }
                 // A resumed run notes the phases it skips, too.
                 (Record::Tables { tables }, Some(past)) => past.tables = tables,
+                (Record::Steps { done }, Some(past)) => past.steps = Some(done),
                 (Record::Done { phase }, Some(past)) => past.done = past.done.max(Some(phase)),
                 (Record::Failed { phase, fault }, Some(past)) => past.failed = Some((phase, fault)),
                 (Record::Path(info), Some(past)) => {

@@ -17,6 +17,7 @@ fn desk(done: Option<Phase>, failed: Option<Phase>) -> Desk {
     desk.remember(Past {
         job: crate::journal::tests::job(),
         done,
+        steps: None,
         tables: BTreeMap::new(),
         failed: failed.map(|phase| (phase, fault())),
         valid: HashSet::new(),
@@ -43,7 +44,10 @@ fn an_installation_is_gone_on_with_only_between_format_and_export() {
 fn a_failure_is_remembered_with_its_phase() {
     let formatting = desk(Some(Phase::Partition), Some(Phase::Format));
     assert!(matches!(formatting.state, State::Failed { phase: Phase::Format, .. }));
-    assert!(!formatting.resumable(), "half a layout is none");
+    assert!(!formatting.resumable(), "nothing was written");
+    let mut begun = desk(Some(Phase::Partition), Some(Phase::Format));
+    begun.steps = Some(7);
+    assert!(begun.resumable(), "the journal tells which steps were done");
     let activating = desk(Some(Phase::Register), Some(Phase::Activate));
     assert!(matches!(activating.state, State::Failed { phase: Phase::Activate, .. }) && activating.resumable());
     assert_eq!(activating.phase, Phase::Activate);

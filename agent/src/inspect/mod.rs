@@ -10,7 +10,7 @@ mod surroundings;
 use crate::run::capture;
 use cygnet_protocol::disko;
 use cygnet_protocol::fault::{Fault, FaultCode, sentence};
-use cygnet_protocol::plan::{self, DiskFacts, Options, Plan};
+use cygnet_protocol::plan::{self, DiskFacts, Options, Plan, PlannedDisk};
 use rustix::fs::{Mode, OFlags};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -114,15 +114,37 @@ pub fn unchanged(plan: &Plan, formatted: bool) -> Result<(), Fault> {
     }
 }
 
-/// The UUIDs of the partition tables on a plan's disks, by their names in the layout.
+/// The UUIDs of the partition tables on a plan's disks, by their names in the layout. Read from the disks: what udev knows
+/// may be a moment old.
 pub fn tables(plan: &Plan) -> Result<BTreeMap<String, String>, Fault> {
-    let disks = disks()?;
     let table = |device: &str| {
-        let node = fs::canonicalize(device).ok()?;
-        let facts = disks.iter().find(|facts| Path::new(&facts.kernel_path) == node)?;
-        facts.fingerprint.partition_table_uuid.clone()
+        // It exits with 2 where there is none.
+        let probed = capture(&["blkid", "--probe", "--match-tag", "PTUUID", "--output", "value", device]);
+        Some(probed.ok()?.trim().to_owned()).filter(|uuid| !uuid.is_empty())
     };
     Ok(plan.disks.iter().filter_map(|disk| Some((disk.name.clone(), table(&disk.device)?))).collect())
+}
+
+/// Whether the disks of an interrupted plan that have no partition table of ours yet, hold nothing but what they held when
+/// it was confirmed.
+pub fn only_rests(plan: &Plan, written: &BTreeMap<String, String>) -> Result<(), Fault> {
+    let disks = disks()?;
+    let now = |disk: &PlannedDisk| {
+        let node = fs::canonicalize(&disk.device).ok()?;
+        disks.iter().find(|facts| Path::new(&facts.kernel_path) == node)
+    };
+    let is_rest =
+        |disk: &&PlannedDisk| now(disk).is_some_and(|now| now.fingerprint.is_rest_of(&disk.facts.fingerprint));
+    let mut unknown = plan.disks.iter().filter(|disk| !written.contains_key(&disk.name));
+    match unknown.find(|disk| !is_rest(disk)) {
+        None => Ok(()),
+        Some(disk) => Err(Fault::new(
+            FaultCode::DiskChanged,
+            format!("Disk {} holds something that was not there when the plan was confirmed.", disk.name),
+            "Another disk of the same make is plugged in, or somebody wrote to it since. Some USB adapters give every disk the same serial number.",
+            "Plug in the disk on which the installation began; or begin anew: `cygnet install --fresh …`.",
+        )),
+    }
 }
 
 /// Whether the disks still have the partition tables that the installation wrote; to be asked before they are gone on with.

@@ -17,7 +17,7 @@ use crate::journal::Job;
 use crate::run::{RunError, Runner};
 use cygnet_protocol::event::{EventKind, Phase, State};
 use cygnet_protocol::fault::{Fault, FaultCode};
-use cygnet_protocol::plan::Stage;
+use cygnet_protocol::plan::{GoOn, Stage, Step};
 use cygnet_protocol::store::{StorePath, parse_store_path};
 use std::time::Instant;
 
@@ -31,7 +31,12 @@ pub enum Outcome {
 
 /// Runs the phases to the end or to the first failure; always leaves the disks free.
 pub fn run(agent: &Agent, job: &Job, resumed: bool) {
-    let mut installation = Installation { agent, job, resumed, inside: None };
+    let begin = match agent.steps_done() {
+        _ if !resumed => Begin::Anew,
+        Some(done) => Begin::InTheLayout(job.plan.go_on(done)),
+        None => Begin::Formatted,
+    };
+    let mut installation = Installation { agent, job, resumed, begin, inside: None };
     for phase in Phase::ALL.iter().copied() {
         if let Err(fault) = installation.enter_phase(phase) {
             agent.log.emit(Some(phase), EventKind::Failed { fault: fault.clone() });
@@ -48,14 +53,25 @@ pub fn run(agent: &Agent, job: &Job, resumed: bool) {
     }
 }
 
+/// Where a run begins.
+enum Begin {
+    /// With disks that are not ours yet.
+    Anew,
+    /// In the middle of making the layout.
+    InTheLayout(GoOn),
+    /// After the layout was made.
+    Formatted,
+}
+
 /// One run through the phases.
 pub struct Installation<'a> {
     /// The agent whose installation it is.
     pub agent: &'a Agent,
     /// What is installed where.
     pub job: &'a Job,
-    /// The layout is there already; only mount it.
+    /// It goes on with what was begun before, maybe before a restart.
     pub resumed: bool,
+    begin: Begin,
     /// The process inside the target's namespaces, from activation until the boot loader is done.
     pub inside: Option<activate::Inside>,
 }
@@ -80,32 +96,37 @@ impl Installation<'_> {
     fn perform(&mut self, phase: Phase) -> Result<Outcome, Fault> {
         match phase {
             Phase::Inspect | Phase::Plan | Phase::Confirmed if self.resumed => {
-                Ok(Outcome::Skipped("the layout is there already, from the interrupted installation".into()))
+                Ok(Outcome::Skipped("it goes on with the interrupted installation".into()))
             }
             // Done before the installation was accepted, and what it is accepted for; shown here for the record.
             Phase::Inspect => Ok(self.task(format!("{} target disk(s) looked at", self.job.plan.disks.len()))),
             Phase::Plan => Ok(self.task(format!("{} steps", self.job.plan.steps.len()))),
             Phase::Confirmed => Ok(self.task(format!("the digest is {}", self.job.plan.digest))),
 
-            Phase::Destroy | Phase::Partition | Phase::Format if self.resumed => {
+            Phase::Destroy | Phase::Partition | Phase::Format if matches!(self.begin, Begin::Formatted) => {
                 Ok(Outcome::Skipped("the layout is kept".into()))
             }
             Phase::Destroy => {
                 inspect::tools_are_there(&self.job.plan)?;
-                inspect::unchanged(&self.job.plan, false)?;
+                match &self.begin {
+                    Begin::Anew => inspect::unchanged(&self.job.plan, false)?,
+                    Begin::InTheLayout(_) | Begin::Formatted => self.take_up()?,
+                }
                 self.stage(phase, Stage::Destroy)
             }
             Phase::Partition => self.stage(phase, Stage::Partition),
             Phase::Format => {
+                if let Begin::InTheLayout(GoOn { open, clear, .. }) = &self.begin {
+                    steps::carry_out(self, phase, open, None)?;
+                    steps::carry_out(self, phase, clear, None)?;
+                }
                 let outcome = self.stage(phase, Stage::Format)?;
                 self.agent.note_tables(inspect::tables(&self.job.plan)?)?;
                 Ok(outcome)
             }
-            Phase::Mount if self.resumed => {
-                inspect::unchanged(&self.job.plan, true)?;
-                inspect::same_tables(&self.job.plan, &self.agent.tables())?;
-                export::release(self.agent, &self.job.plan);
-                steps::carry_out(self, phase, &self.job.plan.remount())?;
+            Phase::Mount if matches!(self.begin, Begin::Formatted) => {
+                self.take_up()?;
+                steps::carry_out(self, phase, &self.job.plan.remount(), None)?;
                 Ok(Outcome::Done)
             }
             Phase::Mount => self.stage(phase, Stage::Mount),
@@ -121,12 +142,37 @@ impl Installation<'_> {
         }
     }
 
-    fn stage(&mut self, phase: Phase, stage: Stage) -> Result<Outcome, Fault> {
-        let steps: Vec<_> = self.job.plan.steps.iter().filter(|step| step.phase() == stage).cloned().collect();
-        if steps.is_empty() {
-            return Ok(Outcome::Skipped("the plan has no such steps".into()));
+    /// Sees that the disks are those on which it was begun, and lets go of what is still open on them.
+    fn take_up(&self) -> Result<(), Fault> {
+        inspect::unchanged(&self.job.plan, true)?;
+        let written = self.agent.tables();
+        inspect::same_tables(&self.job.plan, &written)?;
+        if matches!(self.begin, Begin::InTheLayout(_)) {
+            inspect::only_rests(&self.job.plan, &written)?;
         }
-        steps::carry_out(self, phase, &steps)?;
+        export::release(self.agent, &self.job.plan);
+        Ok(())
+    }
+
+    fn stage(&mut self, phase: Phase, stage: Stage) -> Result<Outcome, Fault> {
+        let from = match &self.begin {
+            Begin::InTheLayout(go_on) => go_on.from,
+            Begin::Anew | Begin::Formatted => 0,
+        };
+        // The stages of a plan never go back, so that the steps of one are next to each other.
+        let all = || self.job.plan.steps.iter().enumerate().filter(|(_, step)| step.phase() == stage);
+        let left: Vec<_> = all().filter(|(at, _)| *at >= from).collect();
+        let Some((first, _)) = left.first() else {
+            let why = if all().next().is_some() {
+                "that was done before the interruption"
+            } else {
+                "the plan has no such steps"
+            };
+            return Ok(Outcome::Skipped(why.into()));
+        };
+        let first = *first;
+        let steps: Vec<Step> = left.into_iter().map(|(_, step)| step.clone()).collect();
+        steps::carry_out(self, phase, &steps, Some(first))?;
         Ok(Outcome::Done)
     }
 

@@ -1,19 +1,42 @@
 //! Carries out the steps of the plan, in order, stopping at the first that fails.
 
 use super::{Installation, step_fault};
+use crate::inspect;
 use crate::run::{RunError, capture, command};
 use cygnet_protocol::event::{EventKind, Phase};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::plan::{Action, DEVICE_PATIENCE, Input, Plan, PlannedDisk, SecretRef, Step};
 use std::path::Path;
 
-/// Carries out `steps` in the name of `phase`.
-pub fn carry_out(installation: &Installation<'_>, phase: Phase, steps: &[Step]) -> Result<(), Fault> {
-    let log = &installation.agent.log;
+/// Carries out `steps` in the name of `phase`. If they are the plan's own, the `first` of which has this place in it, each
+/// is noted in the journal.
+pub fn carry_out(
+    installation: &Installation<'_>,
+    phase: Phase,
+    steps: &[Step],
+    first: Option<usize>,
+) -> Result<(), Fault> {
+    let (agent, plan) = (installation.agent, &installation.job.plan);
+    let log = &agent.log;
     for (done, step) in steps.iter().enumerate() {
         log.emit(Some(phase), EventKind::Task { text: step.sentence() });
+        let table = first.and_then(|_| table_of(plan, step));
+        let tables = || agent.tables().into_iter().filter(|(disk, _)| table != Some(disk));
+        if let Some(first) = first {
+            agent.note_steps(first + done)?;
+            if table.is_some() {
+                agent.note_tables(tables().collect())?;
+            }
+        }
         for action in step.actions() {
             perform(installation, phase, step, &action)?;
+        }
+        if let Some(disk) = table {
+            let made = inspect::tables(plan)?.into_iter().filter(|(name, _)| name == disk);
+            agent.note_tables(tables().chain(made).collect())?;
+        }
+        if let Some(first) = first {
+            agent.note_steps(first + done + 1)?;
         }
         log.emit(
             Some(phase),
@@ -21,6 +44,16 @@ pub fn carry_out(installation: &Installation<'_>, phase: Phase, steps: &[Step]) 
         );
     }
     Ok(())
+}
+
+/// The name in the layout of the disk that this step gives a new partition table.
+fn table_of<'a>(plan: &'a Plan, step: &Step) -> Option<&'a String> {
+    match step {
+        Step::ClearTable { device, .. } | Step::CreateTable { device, .. } => {
+            plan.disks.iter().find(|disk| disk.device == *device).map(|disk| &disk.name)
+        }
+        _ => None,
+    }
 }
 
 /// Does one thing of a step.

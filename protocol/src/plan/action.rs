@@ -124,7 +124,8 @@ impl Step {
     pub fn actions(&self) -> Vec<Action> {
         match self {
             Self::Deactivate { device } => vec![tolerated(run(["swapoff", device]))],
-            Self::ClearPoolLabel { device } => vec![run(["zpool", "labelclear", "-f", device])],
+            // Fails where there is none any more, as when it is repeated after an interruption.
+            Self::ClearPoolLabel { device } => vec![tolerated(run(["zpool", "labelclear", "-f", device]))],
             Self::WipeSignatures { device, .. } => {
                 vec![run(["wipefs", "--all", "--force", device])]
             }
@@ -217,6 +218,7 @@ impl Step {
             Self::Unmount { target } => vec![run(["umount", target])],
             Self::SwapOff { device } => vec![run(["swapoff", device])],
             Self::ExportPool { pool } => vec![run(["zpool", "export", pool])],
+            Self::ClearAway { step } => step.leftovers(),
             Self::MakeHybridMbr { .. }
             | Self::CreateTable { .. }
             | Self::CreateTablePartition { .. }

@@ -235,6 +235,7 @@ impl Step {
             | Self::LoadKey { .. }
             | Self::Unmount { .. }
             | Self::SwapOff { .. }
+            | Self::ClearAway { .. }
             | Self::ExportPool { .. } => Vec::new(),
         }
     }

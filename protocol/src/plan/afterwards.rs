@@ -68,8 +68,16 @@ impl Plan {
     /// the plan's own mount steps (hooks included).
     #[must_use]
     pub fn remount(&self) -> Vec<Step> {
+        let mut steps = self.reopen(self.steps.len());
+        steps.extend(self.steps.iter().filter(|step| step.phase() == Stage::Mount).cloned());
+        steps
+    }
+
+    /// Opens what the first `done` steps made.
+    pub(super) fn reopen(&self, done: usize) -> Vec<Step> {
+        let made = self.steps.get(..done).unwrap_or(&self.steps);
         let mut steps = Vec::new();
-        for step in &self.steps {
+        for step in made {
             match step {
                 Step::CreateArray { name, members, .. } => {
                     steps.push(Step::AssembleArray { name: name.clone(), members: members.clone() });
@@ -89,7 +97,7 @@ impl Plan {
                         persistent: false,
                     });
                     let device = format!("/dev/mapper/{name}");
-                    if !partitions_on(&self.steps, &device).is_empty() {
+                    if !partitions_on(made, &device).is_empty() {
                         steps.push(Step::ReadTable { device });
                     }
                 }
@@ -108,7 +116,6 @@ impl Plan {
                 location: location.to_owned(),
             }));
         }
-        steps.extend(self.steps.iter().filter(|step| step.phase() == Stage::Mount).cloned());
         steps
     }
 

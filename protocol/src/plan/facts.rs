@@ -98,6 +98,21 @@ impl Fingerprint {
     pub fn is_blank(&self) -> bool {
         self.partition_table_uuid.is_none() && self.fstype.is_none() && self.partitions.is_empty()
     }
+
+    /// Whether all there is was there `before`, too; a new table without partitions counts as nothing. So is a disk whose
+    /// contents were being removed when that was interrupted, and no other disk that only calls itself the same.
+    #[must_use]
+    pub fn is_rest_of(&self, before: &Self) -> bool {
+        let table = self.partitions.is_empty() || self.partition_table_uuid == before.partition_table_uuid;
+        let signature = self.fstype.is_none() || (&self.fstype, &self.uuid) == (&before.fstype, &before.uuid);
+        let known = |now: &PartitionFacts| {
+            before.partitions.iter().any(|old| {
+                (old.start, old.size_bytes, &old.part_uuid) == (now.start, now.size_bytes, &now.part_uuid)
+                    && (now.fstype.is_none() || (&now.fstype, &now.uuid) == (&old.fstype, &old.uuid))
+            })
+        };
+        table && signature && self.partitions.iter().all(known)
+    }
 }
 
 /// One partition that exists now.
@@ -150,7 +165,33 @@ pub fn human_bytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::human_bytes;
+    use super::{Fingerprint, PartitionFacts, human_bytes};
+
+    #[test]
+    fn what_is_left_of_a_disk_is_known_again_and_another_disk_is_not() {
+        let partition = |start, fstype: Option<&str>, uuid: &str| PartitionFacts {
+            start,
+            size_bytes: 1 << 30,
+            part_uuid: Some(format!("part-{start}")),
+            fstype: fstype.map(str::to_owned),
+            uuid: fstype.map(|_| uuid.to_owned()),
+            ..PartitionFacts::default()
+        };
+        let table = |uuid: &str, partitions: Vec<PartitionFacts>| Fingerprint {
+            partition_table_uuid: Some(uuid.to_owned()),
+            partitions,
+            ..Fingerprint::default()
+        };
+        let before = table("t", vec![partition(2048, Some("ext4"), "u"), partition(4096, None, "")]);
+        assert!(before.is_rest_of(&before) && Fingerprint::default().is_rest_of(&before));
+        assert!(table("t", vec![partition(2048, None, "")]).is_rest_of(&before));
+        assert!(table("new", Vec::new()).is_rest_of(&before));
+        assert!(!table("other", vec![partition(2048, Some("ext4"), "u")]).is_rest_of(&before));
+        assert!(!table("t", vec![partition(2048, Some("ext4"), "another")]).is_rest_of(&before));
+        assert!(!table("t", vec![partition(8192, None, "")]).is_rest_of(&before));
+        let whole = Fingerprint { fstype: Some("ext4".into()), uuid: Some("u".into()), ..Fingerprint::default() };
+        assert!(!whole.is_rest_of(&before) && whole.is_rest_of(&whole));
+    }
 
     #[test]
     fn sizes_read_well() {

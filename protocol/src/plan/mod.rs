@@ -9,7 +9,7 @@
 //! Read in this order: `facts`, `step`, `action` (what a step runs), `sentence` (what it says), then `compile` and its
 //! parts: `target` (which disk is meant), `gpt` (where partitions land), `partition` (tables), `format` (what is destroyed,
 //! and pools), `layers` (what lies between disks and filesystems), `mounting`, `order`, `capacity`; and `refusal`,
-//! `secret`, `digest`, `render`, `afterwards` (unmounting and remounting).
+//! `secret`, `digest`, `render`, `afterwards` (unmounting and remounting), `resume` (going on in the middle).
 
 mod action;
 mod action_layers;
@@ -27,6 +27,7 @@ mod partition;
 mod parts;
 mod refusal;
 mod render;
+mod resume;
 mod secret;
 mod sentence;
 mod step;
@@ -40,6 +41,7 @@ pub use digest::{Digest, NotADigest};
 pub use facts::{DiskFacts, Fingerprint, PartitionFacts, human_bytes};
 pub use parts::{BcachefsDevice, HookTime, HybridEntry, Stage, SwapFile, Vdev};
 pub use refusal::Refusal;
+pub use resume::GoOn;
 pub use secret::{Key, SecretRef};
 pub use step::Step;
 

@@ -417,6 +417,11 @@ pub enum Step {
         /// Paths under `/dev/mapper`.
         partitions: Vec<String>,
     },
+    /// Remove what an interrupted step may have left, before it is done again.
+    ClearAway {
+        /// That step.
+        step: Box<Step>,
+    },
     /// Export a pool, so that the installed system may import it under its own host id. This forgets its keys, too.
     ExportPool {
         /// Pool name.
@@ -438,6 +443,7 @@ impl Step {
             | Self::MakeHybridMbr { stage, .. }
             | Self::CreateTable { stage, .. }
             | Self::CreateTablePartition { stage, .. } => *stage,
+            Self::ClearAway { step } => step.phase(),
             Self::MakeFilesystem { .. }
             | Self::MakeSwap { .. }
             | Self::FormatLuks { .. }

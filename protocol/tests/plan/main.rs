@@ -6,5 +6,6 @@ mod fixtures;
 mod golden;
 mod layers;
 mod refusals;
+mod resume;
 mod sgdisk;
 mod trace;
