@@ -9,7 +9,6 @@
 //! it destroys data.
 
 pub(crate) use check::normal;
-pub(crate) use names::numbered;
 pub(crate) use node::join;
 pub(crate) use order::toposort;
 pub(crate) use walk::{Around, Origin, Placed, Top};
@@ -37,7 +36,7 @@ pub use model::{
     Partition, PhysicalVolume, Pool, Swap, SwapFile, Table, TableEntry, TableFormat, Topology, Variable, VolumeGroup,
     ZfsMember,
 };
-pub use names::partition_path;
+pub use names::{numbered, partition_path};
 pub use retarget::retarget;
 
 /// Reads and checks a layout.
