@@ -2,6 +2,7 @@
 
 use crate::cli;
 use crate::control;
+use crate::fit;
 use crate::install;
 use crate::nix;
 use crate::ssh::Target;
@@ -15,12 +16,14 @@ use cygnet_protocol::plan::{self, DiskFacts, Options, Plan, Refusal, Stage, Step
 pub fn run(ui: &Ui, arguments: &cli::Plan, target: impl Fn(&str) -> Result<Target>) -> Result<()> {
     let target = arguments.host.as_deref().map(target).transpose()?;
     let source = &arguments.source;
-    let layout = nix::find_layout(ui, source.flake.as_deref(), source.disko.as_deref())?;
-    nix::layout::check(&layout)?;
+    let layout = nix::find_layout(ui, source)?;
     let plan = match (target, arguments.blank_disks) {
         (Some(target), _) => of_machine(ui, &target, source, layout)?,
-        (None, size) => of_blank_disks(&layout, size.unwrap_or_default())?,
+        (None, size) => of_blank_disks(&layout, size.unwrap_or_default(), arguments.board.as_deref())?,
     };
+    if source.keep_data {
+        plan.keeps_data().map_err(|refusal| Fault::from(&refusal))?;
+    }
     if arguments.argv {
         // Unmounting is for the end of an installation, and in the plan only if hooks go with it.
         let steps = plan.steps.iter().filter(|step| step.phase() != Stage::Unmount);
@@ -40,18 +43,23 @@ fn of_machine(ui: &Ui, target: &Target, source: &cli::Source, layout: serde_json
         None => None,
     };
     let (_session, mut control) = control::connect(target)?;
-    if let Some(closure) = &closure {
-        closure.check_system(&control.status()?.system)?;
-    }
-    install::plan(&mut control, layout, closure.map(|closure| closure.summary()))
+    let Some(closure) = closure else {
+        return install::plan(&mut control, layout, None);
+    };
+    let status = control.status()?;
+    closure.check_system(&status.system)?;
+    let plan = install::plan(&mut control, layout, Some(closure.summary()))?;
+    fit::check(ui, &plan, &closure.directory(), &status.board, source.allow_mismatch)?;
+    Ok(plan)
 }
 
 /// The layout is what is looked at here, not a machine: it may lack a root, and ask for passphrases.
-fn of_blank_disks(layout: &serde_json::Value, bytes: u64) -> Result<Plan> {
+fn of_blank_disks(layout: &serde_json::Value, bytes: u64, board: Option<&str>) -> Result<Plan> {
     let refused = |refusal: Refusal| Fault::from(&refusal);
     let wrong = |error: DiskoError| refused(error.into());
     let devices = disko::parse(layout.to_string()).map_err(wrong)?;
     let disks: Vec<DiskFacts> = devices.disks.values().map(|disk| DiskFacts::blank(&disk.device, bytes)).collect();
-    let options = Options { require_root: false, passphrases: true, ..Options::default() };
+    let board = board.map(str::to_owned);
+    let options = Options { require_root: false, passphrases: true, board, ..Options::default() };
     Ok(plan::compile(&devices, &disks, &options).map_err(refused)?)
 }

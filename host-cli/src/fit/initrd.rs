@@ -28,7 +28,8 @@ pub struct Contents {
     pub zpool: bool,
     /// The table of what the first stage mounts, if it is in a file of its own (`boot.initrd.systemd`).
     pub fstab: Option<String>,
-    files: usize,
+    /// Number of files.
+    pub files: usize,
 }
 
 /// The name by which the kernel knows a module's file; `None` for any other file.

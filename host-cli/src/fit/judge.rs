@@ -27,8 +27,7 @@ pub struct Verdict {
 }
 
 /// Mountpoints that the first stage mounts itself (nixpkgs, nixos/lib/utils.nix, pathsNeededForBoot).
-const EARLY: [&str; 9] =
-    ["/", "/nix", "/nix/store", "/var", "/var/log", "/var/lib", "/var/lib/nixos", "/etc", "/usr"];
+const EARLY: [&str; 9] = ["/", "/nix", "/nix/store", "/var", "/var/log", "/var/lib", "/var/lib/nixos", "/etc", "/usr"];
 
 impl Verdict {
     fn refuse(&mut self, what: impl Into<String>, cause: impl Into<String>, remedy: impl Into<String>) {
@@ -93,7 +92,10 @@ fn file_systems(table: &[Entry], made: &Made, verdict: &mut Verdict) {
                 "import the disko module and this layout in the configuration (disko.enableConfig = true), and build again",
             );
         } else if !mount.options.iter().any(|option| option == "zfsutil") && mount.fstype != "tmpfs" {
-            verdict.doubt(format!("the installed system will not mount {} at {mountpoint}: its fstab has no such line", mount.source));
+            verdict.doubt(format!(
+                "the installed system will not mount {} at {mountpoint}: its fstab has no such line",
+                mount.source
+            ));
         }
     }
 }
@@ -164,7 +166,8 @@ fn placed(
         return (!is_it(mount)).then(|| (format!("and the layout mounts {} there", mount.source), remedy));
     }
     // Subvolumes have their device in common.
-    let elsewhere = made.mounts.iter().find(|(_, mount)| mount.fstype != "btrfs" && mount.fstype != "bcachefs" && is_it(mount));
+    let elsewhere =
+        made.mounts.iter().find(|(_, mount)| mount.fstype != "btrfs" && mount.fstype != "bcachefs" && is_it(mount));
     elsewhere.map(|(at, _)| (format!("and the layout mounts it at {at}"), remedy))
 }
 
@@ -189,8 +192,10 @@ fn zfsutil(entry: &Entry, made: &Made) -> Option<(String, String)> {
 
 fn host_id(system: &System, verdict: &mut Verdict) {
     // An example that is not everybody's.
-    let example: String = Sha256::digest(system.toplevel.as_bytes()).iter().take(4).map(|b| format!("{b:02x}")).collect();
-    let remedy = format!("set networking.hostId = \"{example}\" (or any other 8 hex digits of its own), and build again");
+    let example: String =
+        Sha256::digest(system.toplevel.as_bytes()).iter().take(4).map(|b| format!("{b:02x}")).collect();
+    let remedy =
+        format!("set networking.hostId = \"{example}\" (or any other 8 hex digits of its own), and build again");
     let cause = "the layout has a ZFS pool, and ZFS knows by the host id that a pool is its own";
     match system.host_id.as_deref() {
         None => verdict.refuse("the system has no host id (etc/hostid)", cause, remedy),
@@ -239,7 +244,8 @@ fn first_stage(plan: &Plan, system: &System, made: &Made, board: &str, verdict: 
         false => verdict.doubt(what),
     };
     if early.iter().any(|mount| mount.fstype == "zfs") {
-        let modules = "set boot.supportedFilesystems.zfs = true and boot.initrd.supportedFilesystems.zfs = true, and build again";
+        let modules =
+            "set boot.supportedFilesystems.zfs = true and boot.initrd.supportedFilesystems.zfs = true, and build again";
         if !had("zfs") {
             lacks("the root is on ZFS, and the initrd has no module zfs".into(), modules.into(), certain);
         } else if !initrd.zpool {
@@ -267,7 +273,11 @@ fn first_stage(plan: &Plan, system: &System, made: &Made, board: &str, verdict: 
         let controllers = controllers(bus, board);
         if !controllers.is_empty() && !controllers.iter().any(|module| had(module)) {
             let names = controllers.join(", ");
-            lacks(format!("neither the initrd nor the kernel has a driver that {bus} may need here ({names})"), String::new(), false);
+            lacks(
+                format!("neither the initrd nor the kernel has a driver that {bus} may need here ({names})"),
+                String::new(),
+                false,
+            );
         }
     }
 }

@@ -99,7 +99,8 @@ fn given(format: &str, arguments: &[String]) -> Vec<String> {
         arguments.iter().enumerate().find_map(|(at, argument)| {
             let flag = flags.iter().find(|flag| argument.starts_with(**flag))?;
             let rest = argument.strip_prefix(flag)?;
-            let rest = if flag.starts_with("--") { rest.strip_prefix('=').or(rest.is_empty().then_some(""))? } else { rest };
+            let rest =
+                if flag.starts_with("--") { rest.strip_prefix('=').or(rest.is_empty().then_some(""))? } else { rest };
             if rest.is_empty() { arguments.get(at + 1).cloned() } else { Some(rest.to_owned()) }
         })
     };

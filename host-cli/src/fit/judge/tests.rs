@@ -33,7 +33,7 @@ fn fstab_of(plan: &Plan) -> String {
     let made = Made::of(plan);
     let line = |(at, mount): (&String, &Mount)| {
         let options = if mount.options.is_empty() { "defaults".to_owned() } else { mount.options.join(",") };
-        format!("{} {at} {} {options} 0 0\n", mount.source, mount.fstype)
+        format!("{} {} {} {options} 0 0\n", mount.source, at.replace(' ', "\\040"), mount.fstype)
     };
     made.mounts.iter().map(line).collect()
 }
@@ -159,7 +159,8 @@ fn what_is_mounted_elsewhere_is_refused() {
     let rootless: String = good.lines().filter(|line| !line.contains(" / zfs")).map(|l| format!("{l}\n")).collect();
     let misfit = refused(&plan, &system(&rootless));
     assert!(misfit.what.contains("nothing there") && misfit.remedy.contains("disko"), "{misfit:?}");
-    let bootless: String = good.lines().filter(|line| !line.contains(" /boot vfat")).map(|l| format!("{l}\n")).collect();
+    let bootless: String =
+        good.lines().filter(|line| !line.contains(" /boot vfat")).map(|l| format!("{l}\n")).collect();
     assert!(judged(&plan, &system(&bootless)).doubts[0].contains("/boot"));
 }
 
@@ -171,7 +172,9 @@ fn zfsutil_must_be_as_the_dataset_is() {
     assert!(misfit.what.contains("legacy") && misfit.remedy.contains("zfsutil"), "{misfit:?}");
     let own = plan_with_own_mountpoints();
     let without = fstab_of(&own).replace("zfsutil", "defaults");
-    assert!(judged(&own, &system(&without)).misfits.iter().all(|misfit| misfit.what.contains("without the option zfsutil")));
+    assert!(
+        judged(&own, &system(&without)).misfits.iter().all(|misfit| misfit.what.contains("without the option zfsutil"))
+    );
     assert!(!judged(&own, &system(&without)).misfits.is_empty());
 }
 
@@ -208,7 +211,10 @@ fn the_first_stage_must_reach_the_root() {
     let misfit = refused(&zfs, &without("zfs"));
     assert!(misfit.what.contains("no module zfs") && misfit.remedy.contains("supportedFilesystems"), "{misfit:?}");
     let misfit = refused(&zfs, &without("usb_storage"));
-    assert!(misfit.what.contains("usb_storage or uas") && misfit.remedy.contains("availableKernelModules"), "{misfit:?}");
+    assert!(
+        misfit.what.contains("usb_storage or uas") && misfit.remedy.contains("availableKernelModules"),
+        "{misfit:?}"
+    );
     assert!(judged(&zfs, &without("pcie_brcmstb")).doubts[0].contains("pcie_brcmstb"));
     let mut no_zpool = good.clone();
     if let Ok(contents) = &mut no_zpool.initrd {
