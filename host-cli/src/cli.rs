@@ -101,7 +101,7 @@ EXAMPLES
     #[command(
         override_usage = "cygnet plan [OPTIONS] <HOST> --flake <FLAKE#HOST>
        cygnet plan [OPTIONS] <HOST> --disko <FILE> [--closure <PATH>]
-       cygnet plan [OPTIONS] --blank-disks <SIZE> --disko <FILE>",
+       cygnet plan [OPTIONS] --blank-disks <SIZE> --disko <FILE> [--closure <PATH>]",
         after_help = "\
 EXAMPLES
   cygnet plan pi.local --flake .#pi
@@ -288,8 +288,8 @@ pub struct Plan {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub source: Source,
-    /// Plan without a Pi, for blank disks of this size: 32G, 500M, 1T
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "closure")]
+    /// Plan without a Pi, for blank disks of this size: 32G, 500M, 1T; with --closure, see whether the two fit
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub blank_disks: Option<u64>,
     /// Plan without a Pi for this board, by its name in the device tree: 'Raspberry Pi 4 Model B'
     #[arg(long, value_name = "MODEL", conflicts_with = "host")]
@@ -448,7 +448,6 @@ mod tests {
             "plan pi --disko x --disk main=",
             "plan --disko x --blank-disks 0",
             "plan --disko x --blank-disks 32X",
-            "plan --disko x --closure y --blank-disks 32G",
             "push pi",
             "push pi --flake .#a --closure x",
             "discover --timeout soon",

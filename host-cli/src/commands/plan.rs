@@ -4,7 +4,7 @@ use crate::cli;
 use crate::control;
 use crate::fit;
 use crate::install;
-use crate::nix;
+use crate::nix::{self, Closure};
 use crate::ssh::Target;
 use crate::ui::Ui;
 use anyhow::Result;
@@ -19,7 +19,7 @@ pub fn run(ui: &Ui, arguments: &cli::Plan, target: impl Fn(&str) -> Result<Targe
     let layout = nix::find_layout(ui, source)?;
     let plan = match (target, arguments.blank_disks) {
         (Some(target), _) => of_machine(ui, &target, source, layout)?,
-        (None, size) => of_blank_disks(&layout, size.unwrap_or_default(), arguments.board.as_deref())?,
+        (None, size) => of_blank_disks(ui, source, &layout, size.unwrap_or_default(), arguments.board.as_deref())?,
     };
     if source.keep_data {
         plan.keeps_data().map_err(|refusal| Fault::from(&refusal))?;
@@ -53,13 +53,29 @@ fn of_machine(ui: &Ui, target: &Target, source: &cli::Source, layout: serde_json
     Ok(plan)
 }
 
-/// The layout is what is looked at here, not a machine: it may lack a root, and ask for passphrases.
-fn of_blank_disks(layout: &serde_json::Value, bytes: u64, board: Option<&str>) -> Result<Plan> {
+/// The layout is what is looked at here, not a machine: without a system, it may lack a root; and it may ask for passphrases.
+fn of_blank_disks(
+    ui: &Ui,
+    source: &cli::Source,
+    layout: &serde_json::Value,
+    bytes: u64,
+    board: Option<&str>,
+) -> Result<Plan> {
+    let closure = source.closure.as_deref().map(|path| nix::find_closure(ui, None, Some(path))).transpose()?;
     let refused = |refusal: Refusal| Fault::from(&refusal);
     let wrong = |error: DiskoError| refused(error.into());
     let devices = disko::parse(layout.to_string()).map_err(wrong)?;
     let disks: Vec<DiskFacts> = devices.disks.values().map(|disk| DiskFacts::blank(&disk.device, bytes)).collect();
-    let board = board.map(str::to_owned);
-    let options = Options { require_root: false, passphrases: true, board, ..Options::default() };
-    Ok(plan::compile(&devices, &disks, &options).map_err(refused)?)
+    let options = Options {
+        closure_nar_size: closure.as_ref().map(Closure::nar_size),
+        require_root: closure.is_some(),
+        passphrases: true,
+        board: board.map(str::to_owned),
+        ..Options::default()
+    };
+    let plan = plan::compile(&devices, &disks, &options).map_err(refused)?;
+    if let Some(closure) = closure {
+        fit::check(ui, &plan, &closure.directory(), board.unwrap_or_default(), source.allow_mismatch)?;
+    }
+    Ok(plan)
 }
