@@ -164,7 +164,7 @@ impl Agent {
         if let Some(closure) = closure {
             self.check_closure(closure)?;
         }
-        inspect::compile(disko, closure.map(|closure| closure.nar_size))
+        inspect::compile(disko, closure.map(|closure| closure.nar_size), &self.identity.board)
     }
 
     fn check_closure(&self, closure: &ClosureSummary) -> Result<(), Fault> {

@@ -1,6 +1,6 @@
 //! What a person can say to cygnet. The help, the manual pages and the completions all come from here.
 
-use crate::ui::format::{parse_duration, parse_size};
+use crate::ui::format::{parse_disk, parse_duration, parse_size};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use cygnet_protocol::fault::FaultCode;
@@ -101,13 +101,15 @@ EXAMPLES
     #[command(
         override_usage = "cygnet plan [OPTIONS] <HOST> --flake <FLAKE#HOST>
        cygnet plan [OPTIONS] <HOST> --disko <FILE> [--closure <PATH>]
-       cygnet plan [OPTIONS] --blank-disks <SIZE> --disko <FILE>",
+       cygnet plan [OPTIONS] --blank-disks <SIZE> --disko <FILE> [--closure <PATH>]",
         after_help = "\
 EXAMPLES
   cygnet plan pi.local --flake .#pi
   cygnet plan pi.local --disko devices.json --json | jq -r .digest
   cygnet plan --disko devices.json --blank-disks 32G
   cygnet plan --disko devices.json --blank-disks 32G --argv | jq -r '.[0]'
+  cygnet plan --disko devices.json --blank-disks 32G --board 'Raspberry Pi 3'
+  cygnet plan pi.local --flake .#pi --disk main=/dev/disk/by-id/usb-T7 --keep-data
 
 With --blank-disks there is no Pi: the layout's disks are taken to be blank and
 of that size. With --argv a hook is `bash -c TEXT`; passphrases are never in
@@ -122,6 +124,7 @@ the commands, which read them from their standard input."
 EXAMPLES
   cygnet install pi.local --flake .#pi
   cygnet install pi.local --closure ./result --disko devices.json
+  cygnet install pi.local --flake .#pi --disk main=/dev/disk/by-id/usb-T7 --keep-data
   digest=$(cygnet plan pi.local --flake .#pi --json | jq -r .digest)
   cygnet install pi.local --flake .#pi --yes $digest
 
@@ -261,6 +264,15 @@ pub struct Source {
     /// The layout: `config.disko.devices` as JSON
     #[arg(long, value_name = "FILE")]
     pub disko: Option<PathBuf>,
+    /// Put the layout's disk of this name onto another device: `main=/dev/disk/by-id/usb-…`; may be given again
+    #[arg(long = "disk", value_name = "NAME=DEVICE", value_parser = parse_disk)]
+    pub disks: Vec<(String, String)>,
+    /// Refuse a plan that would destroy anything: the disks must be blank
+    #[arg(long)]
+    pub keep_data: bool,
+    /// Go on, with a warning, if the system's file systems, host id or initrd do not fit the layout
+    #[arg(long)]
+    pub allow_mismatch: bool,
 }
 
 /// `cygnet plan`
@@ -276,9 +288,12 @@ pub struct Plan {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub source: Source,
-    /// Plan without a Pi, for blank disks of this size: 32G, 500M, 1T
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "closure")]
+    /// Plan without a Pi, for blank disks of this size: 32G, 500M, 1T; with --closure, see whether the two fit
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub blank_disks: Option<u64>,
+    /// Plan without a Pi for this board, by its name in the device tree: 'Raspberry Pi 4 Model B'
+    #[arg(long, value_name = "MODEL", conflicts_with = "host")]
+    pub board: Option<String>,
     /// Print every command that would be run, in order, each as a JSON array on a line of its own
     #[arg(long)]
     pub argv: bool,
@@ -427,9 +442,12 @@ mod tests {
             "plan pi --closure x",
             "plan --disko x",
             "plan pi --disko x --blank-disks 32G",
+            "plan pi --disko x --board Pi",
+            "plan pi --disko x --disk main",
+            "plan pi --disko x --disk =/dev/sda",
+            "plan pi --disko x --disk main=",
             "plan --disko x --blank-disks 0",
             "plan --disko x --blank-disks 32X",
-            "plan --disko x --closure y --blank-disks 32G",
             "push pi",
             "push pi --flake .#a --closure x",
             "discover --timeout soon",

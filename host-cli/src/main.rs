@@ -10,6 +10,7 @@ mod commands;
 mod control;
 mod discover;
 mod error;
+mod fit;
 mod install;
 mod interrupt;
 mod nix;

@@ -144,7 +144,7 @@ fault_codes! {
     ActivationFailed = "activation-failed", 33;
     /// The new system's boot loader could not be installed.
     BootloaderFailed = "bootloader-failed", 34;
-    /// The disk would not boot: a file that the firmware needs is missing or cut short.
+    /// The disk would not boot: the firmware would not find its partition, or a file that it needs is missing or cut short.
     NotBootable = "not-bootable", 35;
     /// A pool could not be exported, or not be imported again.
     ExportFailed = "export-failed", 36;
@@ -156,6 +156,10 @@ fault_codes! {
     NixFailed = "nix-failed", 39;
     /// Bytes on a channel are not what the protocol allows.
     Garbage = "garbage", 40;
+    /// The plan would destroy something, and `--keep-data` forbids that.
+    WouldDestroy = "would-destroy", 46;
+    /// The system and the layout do not fit together: the system would not find its disks, or could not read them.
+    Mismatch = "mismatch", 47;
 }
 
 #[cfg(test)]

@@ -75,6 +75,7 @@ let
   tiny = import ./tiny.nix {
     inherit
       settings
+      layout
       build
       scripts
       buildersScripts

@@ -208,6 +208,6 @@ build.run {
       ln -s /dev/null .directories/systemd/system-generators/$generator
     done
     ln -s /usr/lib/systemd/system/multi-user.target .directories/systemd/system/default.target
-    printf "$(echo $hostId | sed 's/\(..\)\(..\)\(..\)\(..\)/\\x\4\\x\3\\x\2\\x\1/')" > .copies/hostid
+    printf "$(echo $hostId | sed 's/\(..\)\(..\)\(..\)\(..\)/\\x\4\\x\3\\x\2\\x\1/')" > hostid
   '';
 }

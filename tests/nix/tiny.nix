@@ -1,6 +1,7 @@
 # Toplevels of a few store paths: accepted by an installer, quick to push, and broken in one way each.
 {
   settings,
+  layout,
   build,
   scripts,
   buildersScripts,
@@ -44,9 +45,29 @@ let
       chmod 0755 $out/bin/bash $out/bin/systemd-tmpfiles
     '';
   };
-  etc = build.writeTree "etc-tiny" {
-    "hostname" = "${settings.hostName}\n";
-  };
+  # Without a table of file systems these fit any layout.
+  etcOf =
+    {
+      hostId ? settings.hostId,
+      fstab ? [ ],
+    }:
+    build.run {
+      name = "etc-tiny";
+      inherit hostId;
+      fstab = builtins.concatStringsSep "" (map (line: "${line}\\n") fstab);
+      inherit (settings) hostName;
+      script = ''
+        mkdir $out
+        echo "$hostName" > $out/hostname
+        if [ -n "$hostId" ]; then
+          printf "$(echo $hostId | sed 's/\(..\)\(..\)\(..\)\(..\)/\\x\4\\x\3\\x\2\\x\1/')" > $out/hostid
+        fi
+        if [ -n "$fstab" ]; then
+          printf "$fstab" > $out/fstab
+        fi
+      '';
+    };
+  etc = etcOf { };
 
   # Too much for a small disk, and nothing a compressing file system could shrink.
   huge = build.run {
@@ -90,4 +111,10 @@ in
     system = "x86_64-linux";
   };
   tinyHuge = make "tiny-huge" { extraDependencies = [ huge ]; };
+  tinyNoHostId = make "tiny-no-host-id" { etc = etcOf { hostId = ""; }; };
+  tinyOtherDisks = make "tiny-other-disks" {
+    etc = etcOf {
+      fstab = layout.fstab ++ [ "/dev/disk/by-partlabel/disk-ssd-data /data ext4 defaults 0 2" ];
+    };
+  };
 }

@@ -21,8 +21,8 @@ use std::time::Duration;
 const HELD_ATTEMPTS: u32 = 5;
 const HELD_PAUSE: Duration = Duration::from_millis(200);
 
-/// Compiles a layout against the disks as they are now.
-pub fn compile(layout: &serde_json::Value, closure_nar_size: Option<u64>) -> Result<Plan, Fault> {
+/// Compiles a layout against the disks as they are now, for the board that it is to boot.
+pub fn compile(layout: &serde_json::Value, closure_nar_size: Option<u64>, board: &str) -> Result<Plan, Fault> {
     let devices = disko::parse(layout.to_string()).map_err(|error| {
         Fault::new(
             FaultCode::BadLayout,
@@ -32,7 +32,7 @@ pub fn compile(layout: &serde_json::Value, closure_nar_size: Option<u64>) -> Res
         )
     })?;
     let disks = disks()?;
-    let options = Options { closure_nar_size, ..Options::default() };
+    let options = Options { closure_nar_size, board: Some(board.to_owned()), ..Options::default() };
     let mut plan = plan::compile(&devices, &disks, &options).map_err(|refusal| Fault::from(&refusal))?;
     surroundings::check(&plan).map_err(|refusal| Fault::from(&refusal))?;
     plan.warnings.extend(surroundings::missing_tools(&plan).map(|tools| {

@@ -2,8 +2,9 @@
 
 use crate::cli;
 use crate::control;
+use crate::fit;
 use crate::install;
-use crate::nix;
+use crate::nix::{self, Closure};
 use crate::ssh::Target;
 use crate::ui::Ui;
 use anyhow::Result;
@@ -15,12 +16,14 @@ use cygnet_protocol::plan::{self, DiskFacts, Options, Plan, Refusal, Stage, Step
 pub fn run(ui: &Ui, arguments: &cli::Plan, target: impl Fn(&str) -> Result<Target>) -> Result<()> {
     let target = arguments.host.as_deref().map(target).transpose()?;
     let source = &arguments.source;
-    let layout = nix::find_layout(ui, source.flake.as_deref(), source.disko.as_deref())?;
-    nix::layout::check(&layout)?;
+    let layout = nix::find_layout(ui, source)?;
     let plan = match (target, arguments.blank_disks) {
         (Some(target), _) => of_machine(ui, &target, source, layout)?,
-        (None, size) => of_blank_disks(&layout, size.unwrap_or_default())?,
+        (None, size) => of_blank_disks(ui, source, &layout, size.unwrap_or_default(), arguments.board.as_deref())?,
     };
+    if source.keep_data {
+        plan.keeps_data().map_err(|refusal| Fault::from(&refusal))?;
+    }
     if arguments.argv {
         // Unmounting is for the end of an installation, and in the plan only if hooks go with it.
         let steps = plan.steps.iter().filter(|step| step.phase() != Stage::Unmount);
@@ -40,18 +43,39 @@ fn of_machine(ui: &Ui, target: &Target, source: &cli::Source, layout: serde_json
         None => None,
     };
     let (_session, mut control) = control::connect(target)?;
-    if let Some(closure) = &closure {
-        closure.check_system(&control.status()?.system)?;
-    }
-    install::plan(&mut control, layout, closure.map(|closure| closure.summary()))
+    let Some(closure) = closure else {
+        return install::plan(&mut control, layout, None);
+    };
+    let status = control.status()?;
+    closure.check_system(&status.system)?;
+    let plan = install::plan(&mut control, layout, Some(closure.summary()))?;
+    fit::check(ui, &plan, &closure.directory(), &status.board, source.allow_mismatch)?;
+    Ok(plan)
 }
 
-/// The layout is what is looked at here, not a machine: it may lack a root, and ask for passphrases.
-fn of_blank_disks(layout: &serde_json::Value, bytes: u64) -> Result<Plan> {
+/// The layout is what is looked at here, not a machine: without a system, it may lack a root; and it may ask for passphrases.
+fn of_blank_disks(
+    ui: &Ui,
+    source: &cli::Source,
+    layout: &serde_json::Value,
+    bytes: u64,
+    board: Option<&str>,
+) -> Result<Plan> {
+    let closure = source.closure.as_deref().map(|path| nix::find_closure(ui, None, Some(path))).transpose()?;
     let refused = |refusal: Refusal| Fault::from(&refusal);
     let wrong = |error: DiskoError| refused(error.into());
     let devices = disko::parse(layout.to_string()).map_err(wrong)?;
     let disks: Vec<DiskFacts> = devices.disks.values().map(|disk| DiskFacts::blank(&disk.device, bytes)).collect();
-    let options = Options { require_root: false, passphrases: true, ..Options::default() };
-    Ok(plan::compile(&devices, &disks, &options).map_err(refused)?)
+    let options = Options {
+        closure_nar_size: closure.as_ref().map(Closure::nar_size),
+        require_root: closure.is_some(),
+        passphrases: true,
+        board: board.map(str::to_owned),
+        ..Options::default()
+    };
+    let plan = plan::compile(&devices, &disks, &options).map_err(refused)?;
+    if let Some(closure) = closure {
+        fit::check(ui, &plan, &closure.directory(), board.unwrap_or_default(), source.allow_mismatch)?;
+    }
+    Ok(plan)
 }

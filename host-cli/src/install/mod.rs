@@ -11,6 +11,7 @@ pub mod watch;
 
 use crate::cli;
 use crate::control::{self, Control, unexpected};
+use crate::fit;
 use crate::interrupt;
 use crate::nix;
 use crate::ssh::{Session, Target};
@@ -18,6 +19,7 @@ use crate::ui::Ui;
 use crate::ui::summary::Summary;
 use anyhow::Result;
 use confirm::Answer;
+use cygnet_protocol::fault::Fault;
 use cygnet_protocol::message::{InstallOptions, Reply, Request, Status};
 use cygnet_protocol::plan::Plan;
 use decide::{Decision, Wish};
@@ -35,8 +37,7 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
         confirm::check_digest(digest)?;
     }
     let source = &arguments.source;
-    let layout = nix::find_layout(ui, source.flake.as_deref(), source.disko.as_deref())?;
-    nix::layout::check(&layout)?;
+    let layout = nix::find_layout(ui, source)?;
     let closure = Arc::new(nix::find_closure(ui, source.flake.as_deref(), source.closure.as_deref())?);
 
     let (session, mut control) = control::connect(target)?;
@@ -82,6 +83,11 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
         }
         Decision::Begin => {
             let plan = plan(&mut control, layout.clone(), Some(closure.summary()))?;
+            // Here, so that it holds whatever the agent knows of such wishes.
+            if source.keep_data {
+                plan.keeps_data().map_err(|refusal| Fault::from(&refusal))?;
+            }
+            fit::check(ui, &plan, &closure.directory(), &status.board, source.allow_mismatch)?;
             show_plan(ui, &plan, arguments.yes.is_none())?;
             let digest = match &arguments.yes {
                 // The agent compares it, and knows whether the disks have changed since it was shown.

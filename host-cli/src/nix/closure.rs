@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use cygnet_protocol::fault::FaultCode;
 use cygnet_protocol::message::ClosureSummary;
 use cygnet_protocol::store::{PathInfo, STORE_DIR, StorePath, parse_store_path};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How many paths `nix path-info` is asked for at once; a command line may be 128 KiB long (execve(2)).
 const BATCH: usize = 500;
@@ -47,6 +47,11 @@ impl Closure {
             closure.system
         ));
         Ok(closure)
+    }
+
+    /// Where the system is on this machine.
+    pub fn directory(&self) -> PathBuf {
+        self.toplevel.to_absolute_path().into()
     }
 
     /// Sum of the NAR sizes, bytes.

@@ -2,7 +2,8 @@
 
 use crate::error::fault;
 use anyhow::Result;
-use cygnet_protocol::fault::FaultCode;
+use cygnet_protocol::fault::{Fault, FaultCode};
+use cygnet_protocol::plan::Refusal;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
@@ -43,6 +44,21 @@ pub fn parse(bytes: &[u8], origin: &str) -> Result<serde_json::Value> {
     }
 }
 
+/// Puts disks of the layout onto other devices (`--disk`), before anything is made of it.
+pub fn retarget(layout: &mut serde_json::Value, disks: &[(String, String)]) -> Result<()> {
+    let twice = disks.iter().enumerate().find(|(at, (name, _))| disks.iter().take(*at).any(|(other, _)| other == name));
+    if let Some((_, (name, _))) = twice {
+        return Err(fault(
+            FaultCode::BadRequest,
+            format!("--disk names the disk “{name}” twice."),
+            "Each disk of the layout can be put onto one device only.",
+            "Give one --disk for each disk.",
+        ));
+    }
+    let moved = cygnet_protocol::disko::retarget(layout, disks);
+    moved.map_err(|error| Fault::from(&Refusal::from(error)).into())
+}
+
 /// Refuses what cygnet could not carry out, before the Pi is asked: the agent would refuse it, too.
 pub fn check(layout: &serde_json::Value) -> Result<()> {
     cygnet_protocol::disko::parse(layout.to_string()).map(drop).map_err(|error| {
@@ -79,6 +95,21 @@ mod tests {
         assert!(cause("[]").contains("no object"));
         assert!(cause("{}").contains("empty"));
         assert!(cause(&"[".repeat(100_000)).contains("no JSON"));
+    }
+
+    #[test]
+    fn a_disk_is_moved_once_and_by_a_name_it_has() {
+        let mut layout = parse(br#"{"disk": {"main": {"device": "/dev/sda"}, "data": {}}}"#, "x").unwrap();
+        let moves = |list: &[(&str, &str)]| -> Vec<(String, String)> {
+            list.iter().map(|(name, device)| ((*name).to_owned(), (*device).to_owned())).collect()
+        };
+        let twice = fault_of(&retarget(&mut layout, &moves(&[("main", "/dev/a"), ("main", "/dev/b")])).unwrap_err());
+        assert_eq!((twice.code, twice.what.contains("main")), (FaultCode::BadRequest, true));
+        let unknown = fault_of(&retarget(&mut layout, &moves(&[("ssd", "/dev/sdb")])).unwrap_err());
+        assert_eq!(unknown.code, FaultCode::BadLayout);
+        assert!(unknown.remedy.contains("data, main"), "{unknown}");
+        retarget(&mut layout, &moves(&[("main", "/dev/sdb")])).unwrap();
+        assert_eq!(layout["disk"]["main"]["device"], "/dev/sdb");
     }
 
     #[test]

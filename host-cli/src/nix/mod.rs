@@ -11,12 +11,20 @@ pub mod run;
 
 pub use closure::Closure;
 
+use crate::cli;
 use crate::ui::Ui;
 use anyhow::Result;
 use std::path::Path;
 
-/// The layout, from the flake or the file; the command line says that there is one.
-pub fn find_layout(ui: &Ui, flake: Option<&str>, disko: Option<&Path>) -> Result<serde_json::Value> {
+/// The layout, from the flake or the file (the command line says that there is one), on the disks that are asked for.
+pub fn find_layout(ui: &Ui, source: &cli::Source) -> Result<serde_json::Value> {
+    let mut layout = given_layout(ui, source.flake.as_deref(), source.disko.as_deref())?;
+    layout::retarget(&mut layout, &source.disks)?;
+    layout::check(&layout)?;
+    Ok(layout)
+}
+
+fn given_layout(ui: &Ui, flake: Option<&str>, disko: Option<&Path>) -> Result<serde_json::Value> {
     match (flake, disko) {
         (Some(reference), _) => flake::FlakeHost::parse(reference)?.layout(ui),
         (None, Some(file)) => layout::read(file),

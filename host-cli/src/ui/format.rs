@@ -87,6 +87,14 @@ pub fn table(rows: &[Vec<String>]) -> String {
     text
 }
 
+/// Reads `NAME=DEVICE`. Whether there is such a disk is for the layout to say.
+pub fn parse_disk(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, device)) if !name.is_empty() && !device.is_empty() => Ok((name.to_owned(), device.to_owned())),
+        _ => Err("give it as NAME=DEVICE, such as main=/dev/disk/by-id/usb-Samsung_T7-0:0".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,13 +3,12 @@
 //! Read in this order: [`json`](self) turns bytes into a value and refuses what is not plain JSON; `node` walks that value
 //! and always knows the path it is at; `read`, `read_table`, `read_layers` and `read_pool` know disko's types;
 //! [`model`](Devices) is what comes out; `walk` finds every content in it, `order` what must be made first; `check` finds
-//! what disko accepts although it cannot work; `names` and `size` hold the small languages disko uses inside strings.
+//! what disko accepts although it cannot work; `retarget` puts a disk onto another device beforehand; `names` and `size` hold the small languages disko uses inside strings.
 //!
 //! The rule throughout: what is not understood is refused with its path, never ignored, because the next thing done with
 //! it destroys data.
 
 pub(crate) use check::normal;
-pub(crate) use names::numbered;
 pub(crate) use node::join;
 pub(crate) use order::toposort;
 pub(crate) use walk::{Around, Origin, Placed, Top};
@@ -26,6 +25,7 @@ mod read;
 mod read_layers;
 mod read_pool;
 mod read_table;
+mod retarget;
 pub(crate) mod size;
 mod walk;
 
@@ -36,7 +36,8 @@ pub use model::{
     Partition, PhysicalVolume, Pool, Swap, SwapFile, Table, TableEntry, TableFormat, Topology, Variable, VolumeGroup,
     ZfsMember,
 };
-pub use names::partition_path;
+pub use names::{numbered, partition_path};
+pub use retarget::retarget;
 
 /// Reads and checks a layout.
 ///

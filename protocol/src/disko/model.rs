@@ -315,30 +315,3 @@ impl Dataset {
         }
     }
 }
-
-impl Devices {
-    /// Puts a disk of the layout onto another device, as `--disk NAME=DEVICE` asks.
-    ///
-    /// # Errors
-    /// No disk has that name, or the device is not a path under `/dev`.
-    pub fn set_device(&mut self, disk: &str, device: &str) -> Result<(), super::DiskoError> {
-        let path = format!("{}.device", super::join("disk", disk));
-        let names: Vec<String> = self.disks.keys().cloned().collect();
-        let Some(found) = self.disks.get_mut(disk) else {
-            let remedy = format!("use one of: {}", names.join(", "));
-            return Err(super::DiskoError::new(&path, format!("the layout has no disk “{disk}”"), remedy));
-        };
-        super::names::device_path(&path, device)?;
-        let old = std::mem::replace(&mut found.device, device.to_owned());
-        for pool in self.pools.values_mut() {
-            if let Mode::Topology(topology) = &mut pool.mode {
-                let Topology { vdev, spare, log, dedup, special, cache } = topology;
-                let groups = [vdev, log, dedup, special].into_iter().flatten().map(|group| &mut group.members);
-                for member in groups.chain([spare, cache]).flatten().filter(|member| **member == old) {
-                    device.clone_into(member);
-                }
-            }
-        }
-        super::check::check(self)
-    }
-}

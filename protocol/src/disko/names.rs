@@ -48,7 +48,8 @@ pub(super) fn disko_escaped(label: &str) -> String {
 
 /// The path of partition `number` of a device that is not found by its label, as the kernel, udev and parted make it.
 /// `None` where disko does not know either.
-pub(crate) fn numbered(device: &str, number: u32) -> Option<String> {
+#[must_use]
+pub fn numbered(device: &str, number: u32) -> Option<String> {
     let name = device.strip_prefix("/dev/")?;
     let digit = name.ends_with(|c: char| c.is_ascii_digit());
     let letters = |prefix: &str| {

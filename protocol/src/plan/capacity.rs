@@ -1,11 +1,30 @@
-//! Whether the system to install fits where `/nix/store` will be.
+//! Whether the system to install fits where `/nix/store` will be, and how much room is left there.
 
 use super::gpt::Extent;
 use super::mounting::{Backing, Tree};
 use super::refusal::Refusal;
 use super::{DiskFacts, Options};
 use crate::disko::{Devices, Disk, Mode, Origin, Pool};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// The room where `/nix/store` will be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreSpace {
+    /// What holds it: a device, or “the pool NAME”.
+    pub holder: String,
+    /// Where that is mounted in the installed system.
+    pub mountpoint: String,
+    /// Its size in bytes, before the file system's own data.
+    pub size_bytes: u64,
+    /// What the system needs there in bytes, [`space_needed`]; unknown if no system was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_bytes: Option<u64>,
+    /// What is left in bytes when the system is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_bytes: Option<u64>,
+}
 
 /// Bytes a system of this NAR size needs: itself, a tenth for metadata and blocks half used, and 64 MiB for its database
 /// and logs.
@@ -71,13 +90,19 @@ impl Sizes<'_> {
     }
 }
 
-/// Refuses a layout that has no root, keeps the store in memory, or has too little room for it.
-pub(super) fn check(devices: &Devices, tree: &Tree<'_>, sizes: &Sizes<'_>, options: &Options) -> Result<(), Refusal> {
+/// Refuses a layout that has no root, keeps the store in memory, or has too little room for it. Answers with the room
+/// there is, where that can be known.
+pub(super) fn check(
+    devices: &Devices,
+    tree: &Tree<'_>,
+    sizes: &Sizes<'_>,
+    options: &Options,
+) -> Result<Option<StoreSpace>, Refusal> {
     if tree.mounts.is_empty() && !devices.disks.is_empty() {
         return Err(Refusal::NothingMounted);
     }
     if !options.require_root {
-        return Ok(());
+        return Ok(None);
     }
     if !tree.mounts.iter().any(|mounted| crate::disko::normal(mounted.at) == "/") {
         return Err(Refusal::NoRoot);
@@ -103,21 +128,28 @@ pub(super) fn check(devices: &Devices, tree: &Tree<'_>, sizes: &Sizes<'_>, optio
                 continue;
             }
             // How much room there is cannot be known here.
-            Backing::Elsewhere => return Ok(()),
+            Backing::Elsewhere => return Ok(None),
             Backing::Device(origin) => match sizes.origin(*origin) {
                 Some(size) => (mounted.source.clone(), size),
-                None => return Ok(()),
+                None => return Ok(None),
             },
             Backing::Pool(key) => {
                 match devices.pools.get(*key).and_then(|pool| Some((pool, sizes.pool(devices, pool)?))) {
                     Some((pool, size)) => (format!("the pool {}", pool.name), size),
-                    None => return Ok(()),
+                    None => return Ok(None),
                 }
             }
         };
-        return match options.closure_nar_size.map(space_needed) {
+        let needed = options.closure_nar_size.map(space_needed);
+        return match needed {
             Some(needed) if needed > available => Err(Refusal::ClosureTooBig { store, available, needed }),
-            _ => Ok(()),
+            _ => Ok(Some(StoreSpace {
+                holder: store,
+                mountpoint: crate::disko::normal(mounted.at),
+                size_bytes: available,
+                system_bytes: needed,
+                free_bytes: needed.map(|needed| available - needed),
+            })),
         };
     }
     Err(Refusal::NoRoot)

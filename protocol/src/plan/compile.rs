@@ -5,7 +5,7 @@ use super::gpt::{self, Extent};
 use super::layers::Maker;
 use super::refusal::Refusal;
 use super::step::Step;
-use super::{DiskFacts, Options, Plan, PlannedDisk, format, mounting, partition, target};
+use super::{DiskFacts, Options, Plan, PlannedDisk, board, format, mounting, partition, target};
 use crate::disko::{Content, Devices, Disk, Hooks, Placed, Top, join};
 use std::collections::BTreeMap;
 
@@ -24,7 +24,11 @@ pub fn compile(devices: &Devices, disks: &[DiskFacts], options: &Options) -> Res
         extents.insert(name, place(name, disk, facts)?);
     }
     let tree = mounting::tree(devices)?;
-    capacity::check(devices, &tree, &Sizes { targets: &targets, extents: &extents }, options)?;
+    let store = capacity::check(devices, &tree, &Sizes { targets: &targets, extents: &extents }, options)?;
+    let doubts = match &options.board {
+        Some(model) => board::check(devices, &targets, model)?,
+        None => Vec::new(),
+    };
 
     // A circle was refused when the layout was read.
     let order = devices.order().unwrap_or_default();
@@ -57,8 +61,8 @@ pub fn compile(devices: &Devices, disks: &[DiskFacts], options: &Options) -> Res
             facts: (*facts).clone(),
         })
         .collect();
-    let warnings = warnings(devices, &steps);
-    Ok(Plan::new(planned, steps, warnings))
+    let warnings = warnings(devices, &steps).into_iter().chain(doubts).collect();
+    Ok(Plan::new(planned, steps, warnings, store))
 }
 
 /// The disk that a node of the top level is, with its name.

@@ -8,12 +8,14 @@
 //!
 //! Read in this order: `facts`, `step`, `action` (what a step runs), `sentence` (what it says), then `compile` and its
 //! parts: `target` (which disk is meant), `gpt` (where partitions land), `partition` (tables), `format` (what is destroyed,
-//! and pools), `layers` (what lies between disks and filesystems), `mounting`, `order`, `capacity`; and `refusal`,
-//! `secret`, `digest`, `render`, `afterwards` (unmounting and remounting), `resume` (going on in the middle).
+//! and pools), `layers` (what lies between disks and filesystems), `mounting`, `order`, `capacity`, `board` (does it boot?);
+//! and `refusal`, `secret`, `digest`, `render`, `loss` (what is destroyed), `afterwards` (unmounting and remounting),
+//! `resume` (going on in the middle).
 
 mod action;
 mod action_layers;
 mod afterwards;
+mod board;
 mod capacity;
 mod compile;
 mod digest;
@@ -21,6 +23,7 @@ mod facts;
 mod format;
 mod gpt;
 mod layers;
+mod loss;
 mod mounting;
 mod order;
 mod partition;
@@ -35,7 +38,7 @@ mod target;
 
 pub use action::{Action, DEVICE_PATIENCE, Input};
 pub use afterwards::{MountPoint, TargetLayout};
-pub use capacity::space_needed;
+pub use capacity::{StoreSpace, space_needed};
 pub use compile::compile;
 pub use digest::{Digest, NotADigest};
 pub use facts::{DiskFacts, Fingerprint, PartitionFacts, human_bytes};
@@ -68,11 +71,13 @@ pub struct Options {
     pub require_root: bool,
     /// Somebody can give the passphrases that the layout asks for; a layout that asks is refused otherwise.
     pub passphrases: bool,
+    /// The board, as the device tree calls it: a layout from which its firmware could not boot is refused.
+    pub board: Option<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { closure_nar_size: None, swap_on: true, require_root: true, passphrases: false }
+        Self { closure_nar_size: None, swap_on: true, require_root: true, passphrases: false, board: None }
     }
 }
 
@@ -88,6 +93,9 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What the person should know, though it does not forbid the installation.
     pub warnings: Vec<String>,
+    /// How much room the system has where `/nix/store` will be; unknown there for what is still to be made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreSpace>,
     /// Covers version, disks and steps.
     pub digest: Digest,
 }
@@ -115,9 +123,9 @@ struct Covered<'a> {
 }
 
 impl Plan {
-    fn new(disks: Vec<PlannedDisk>, steps: Vec<Step>, warnings: Vec<String>) -> Self {
+    fn new(disks: Vec<PlannedDisk>, steps: Vec<Step>, warnings: Vec<String>, store: Option<StoreSpace>) -> Self {
         let digest = Self::digest_of(VERSION, &disks, &steps);
-        Self { version: VERSION, disks, steps, warnings, digest }
+        Self { version: VERSION, disks, steps, warnings, store, digest }
     }
 
     fn digest_of(version: u32, disks: &[PlannedDisk], steps: &[Step]) -> Digest {

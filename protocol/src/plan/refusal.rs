@@ -154,6 +154,22 @@ pub enum Refusal {
         /// Its path on the machine that is installed.
         file: String,
     },
+    /// The board's firmware will not find its files.
+    FirmwareHidden {
+        /// The board as the device tree calls it.
+        board: String,
+        /// Path into the layout of the partition that comes nearest.
+        path: Option<String>,
+        /// Why it is not found.
+        why: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// Something would be destroyed, and that was forbidden.
+    WouldDestroy {
+        /// By disk: its name in the layout, its kernel path, and what is on it.
+        losses: Vec<String>,
+    },
     /// The layout itself is wrong.
     Layout {
         /// Where.
@@ -236,6 +252,11 @@ impl Refusal {
                 format!("the {kind} is to be called “{name}”, and {other} on this machine is called that already")
             }
             Self::NoKeyFile { file } => format!("the layout takes a key from {file}, which is not a file on the Pi"),
+            Self::FirmwareHidden { board, path, .. } => match path {
+                Some(path) => format!("the {board} cannot boot from this layout: its firmware will not find {path}"),
+                None => format!("the {board} cannot boot from this layout: it has no partition for the firmware"),
+            },
+            Self::WouldDestroy { losses } => format!("the plan would destroy what is on {}", listed(losses)),
             Self::Layout { path, what, .. } => format!("{path}: {what}"),
         }
     }
@@ -290,6 +311,8 @@ impl Refusal {
                 "it is on a disk that is not installed on, or was left by something else".to_owned()
             }
             Self::NoKeyFile { .. } => "keys are not sent with the layout".to_owned(),
+            Self::FirmwareHidden { why, .. } => why.clone(),
+            Self::WouldDestroy { .. } => "--keep-data allows no step that loses anything that exists".to_owned(),
             Self::Layout { .. } => "disko does not accept or could not carry out this layout".to_owned(),
         }
     }
@@ -335,7 +358,12 @@ impl Refusal {
                 format!("close or stop it, unplug the disk it is on, or give the {kind} another name in the layout")
             }
             Self::NoKeyFile { file } => format!("copy it there first: `scp KEY root@HOST:{file}`"),
-            Self::Layout { remedy, .. } => remedy.clone(),
+            Self::WouldDestroy { .. } => concat!(
+                "install on a blank disk, or back up what you need and leave --keep-data out; ",
+                "--disk NAME=DEVICE chooses another disk"
+            )
+            .to_owned(),
+            Self::FirmwareHidden { remedy, .. } | Self::Layout { remedy, .. } => remedy.clone(),
         }
     }
 
@@ -347,6 +375,8 @@ impl Refusal {
             Self::RunningDisk { .. } => FaultCode::RunningDisk,
             Self::ReadOnly { .. } | Self::InUse { .. } | Self::KeepsContents { .. } => FaultCode::DiskBusy,
             Self::DiskTooSmall { .. } | Self::NoRoom { .. } | Self::ClosureTooBig { .. } => FaultCode::DiskTooSmall,
+            Self::FirmwareHidden { .. } => FaultCode::NotBootable,
+            Self::WouldDestroy { .. } => FaultCode::WouldDestroy,
             Self::SameDisk { .. }
             | Self::SectorSize { .. }
             | Self::LabelTaken { .. }

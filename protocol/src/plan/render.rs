@@ -3,7 +3,7 @@
 use super::facts::{DiskFacts, human_bytes};
 use super::parts::Stage;
 use super::step::Step;
-use super::{Plan, PlannedDisk};
+use super::{Plan, PlannedDisk, StoreSpace};
 
 /// Width in characters no line exceeds, unless one word does.
 const WIDTH: usize = 100;
@@ -93,6 +93,18 @@ fn disk(out: &mut String, disk: &PlannedDisk) {
     }
 }
 
+fn space(store: &StoreSpace) -> String {
+    let StoreSpace { holder, mountpoint, size_bytes, system_bytes, free_bytes } = store;
+    let size = human_bytes(*size_bytes);
+    let there = format!("/nix/store will be on {holder}, mounted at {mountpoint}: {size}");
+    match (system_bytes, free_bytes) {
+        (Some(system), Some(free)) => {
+            format!("{there}, {} for the system, {} free after it", human_bytes(*system), human_bytes(*free))
+        }
+        _ => there,
+    }
+}
+
 impl Plan {
     /// The plan in plain text, 100 columns wide, with everything a person confirms by its digest.
     #[must_use]
@@ -124,6 +136,10 @@ impl Plan {
             } else {
                 wrapped(&mut out, "  - ", 4, &step.sentence());
             }
+        }
+        if let Some(store) = &self.store {
+            out.push_str("\nSpace\n");
+            wrapped(&mut out, "  - ", 4, &space(store));
         }
         if !self.warnings.is_empty() {
             out.push_str("\nWarnings\n");

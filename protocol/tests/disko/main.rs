@@ -261,15 +261,78 @@ fn damaged_bytes_never_panic() {
     }
 }
 
+fn moved(layout: &Value, moves: &[(&str, &str)]) -> Result<Value, DiskoError> {
+    let moves: Vec<_> = moves.iter().map(|(name, device)| ((*name).to_owned(), (*device).to_owned())).collect();
+    let mut layout = layout.clone();
+    disko::retarget(&mut layout, &moves).map(|()| layout)
+}
+
 #[test]
 fn a_disk_can_be_put_onto_another_device() {
-    let mut devices = disko::parse(layout().to_string()).unwrap();
-    devices.set_device("ssd", "/dev/disk/by-id/nvme-other").unwrap();
-    assert_eq!(devices.disks["ssd"].device, "/dev/disk/by-id/nvme-other");
-    assert!(devices.set_device("sdd", "/dev/sda").unwrap_err().remedy.contains("ssd"));
-    assert!(devices.set_device("ssd", "sda").is_err());
+    let other = "/dev/disk/by-id/nvme-other";
+    let devices = disko::parse(moved(&layout(), &[("ssd", other)]).unwrap().to_string()).unwrap();
+    assert_eq!(devices.disks["ssd"].device, other);
+    let unknown = moved(&layout(), &[("sdd", "/dev/sda")]).unwrap_err();
+    assert!(unknown.what.contains("sdd") && unknown.remedy.contains("ssd"), "{unknown:?}");
+    for bad in ["sda", "", "/etc/passwd", "/dev/../etc"] {
+        assert!(moved(&layout(), &[("ssd", bad)]).is_err(), "{bad}");
+    }
+    assert!(moved(&serde_json::json!({}), &[("ssd", other)]).is_err());
+    assert!(moved(&serde_json::json!({"disk": {"ssd": 3}}), &[("ssd", other)]).is_err());
+}
 
-    let mut members = disko::parse(file("x-zfs-topology-paths.json")["devices"].to_string()).unwrap();
-    members.set_device("d1", "/dev/disk/by-id/nvme-new").unwrap();
-    assert!(members.set_device("d2", "/dev/disk/by-id/nvme-new").is_err());
+#[test]
+fn what_a_disk_s_path_is_part_of_follows_it() {
+    // Members by path, and two disks that change places.
+    let members = file("x-zfs-topology-paths.json")["devices"].clone();
+    let path = |name: &str| members["disk"][name]["device"].as_str().unwrap().to_owned();
+    let (one, two) = (path("d1"), path("d2"));
+    let swapped = moved(&members, &[("d1", &two), ("d2", &one)]).unwrap();
+    let devices = disko::parse(swapped.to_string()).unwrap();
+    assert_eq!((&devices.disks["d1"].device, &devices.disks["d2"].device), (&two, &one));
+    assert_ne!(swapped["zpool"], members["zpool"]);
+    let same = moved(&members, &[("d1", &two)]).unwrap();
+    assert!(disko::parse(same.to_string()).is_err(), "two disks have one device");
+
+    // Partitions of a legacy table are found by number, and every kind of path numbers them in its own way.
+    let table = file("stand-alone.json")["devices"].clone();
+    let name = table["disk"].as_object().unwrap().keys().next().unwrap().clone();
+    for (device, first) in [
+        ("/dev/nvme0n1", "/dev/nvme0n1p1"),
+        ("/dev/disk/by-id/usb-x", "/dev/disk/by-id/usb-x-part1"),
+        ("/dev/sdq", "/dev/sdq1"),
+    ] {
+        let there = moved(&table, &[(&name, device)]).unwrap();
+        disko::parse(there.to_string()).unwrap();
+        assert!(there.to_string().contains(&format!("\"{first}\"")), "{there}");
+    }
+    assert!(moved(&table, &[(&name, "/dev/strange")]).unwrap_err().what.contains("partitions of /dev/strange"));
+}
+
+#[test]
+fn every_layout_can_be_moved_and_stays_what_it_is() {
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/disko")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if !name.ends_with(".json") || name == "refused.json" {
+            continue;
+        }
+        let layout = file(&name)["devices"].clone();
+        if disko::parse(layout.to_string()).is_err() {
+            continue;
+        }
+        let names: Vec<String> = layout["disk"].as_object().unwrap().keys().cloned().collect();
+        let device = |name: &str| format!("/dev/disk/by-id/usb-moved-{name}");
+        let moves: Vec<_> = names.iter().map(|name| (name.clone(), device(name))).collect();
+        let mut there = layout.clone();
+        disko::retarget(&mut there, &moves).unwrap();
+        let devices = disko::parse(there.to_string()).unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        assert!(devices.disks.iter().all(|(name, disk)| disk.device == device(name)), "{name}");
+        // And back again.
+        let back: Vec<_> = names
+            .iter()
+            .map(|name| (name.clone(), layout["disk"][name]["device"].as_str().unwrap().to_owned()))
+            .collect();
+        disko::retarget(&mut there, &back).unwrap();
+        assert_eq!(there, layout, "{name}");
+    }
 }

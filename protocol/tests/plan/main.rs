@@ -1,5 +1,6 @@
 //! Plans compared with what disko does, carried out by the real sgdisk, and refused where they must be.
 
+mod board;
 mod differences;
 mod facts;
 mod fixtures;

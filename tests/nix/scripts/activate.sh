@@ -98,7 +98,6 @@ identity() {
     chmod 0444 /etc/machine-id.tmp
     mv -f /etc/machine-id.tmp /etc/machine-id
   fi
-  install_file 0444 "$copies/hostid" /etc/hostid
 }
 
 current() {

@@ -128,7 +128,9 @@ pub fn gather(cache_dir: &Path, settings: &Settings) -> Result<Inputs> {
         | Variant::TinyActivationFails
         | Variant::TinyBootLoaderFails
         | Variant::TinyWrongArchitecture
-        | Variant::TinyHuge => (download(cache_dir, Arch::Arm64, TINY)?, None),
+        | Variant::TinyHuge
+        | Variant::TinyNoHostId
+        | Variant::TinyOtherDisks => (download(cache_dir, Arch::Arm64, TINY)?, None),
     };
     let debs: Vec<Deb> = debs.into_iter().filter(|deb| !is_left_out(&deb.name)).collect();
     Ok(Inputs {

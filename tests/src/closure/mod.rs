@@ -44,17 +44,23 @@ pub enum Variant {
     TinyWrongArchitecture,
     /// As [`Variant::Tiny`] and 600 MB of bytes that no compression shrinks.
     TinyHuge,
+    /// As [`Variant::Tiny`], but without `etc/hostid`.
+    TinyNoHostId,
+    /// As [`Variant::Tiny`], with an `etc/fstab` that has a file system more than the layout.
+    TinyOtherDisks,
 }
 
 impl Variant {
     /// All of them.
-    pub const ALL: [Variant; 6] = [
+    pub const ALL: [Variant; 8] = [
         Variant::Full,
         Variant::Tiny,
         Variant::TinyActivationFails,
         Variant::TinyBootLoaderFails,
         Variant::TinyWrongArchitecture,
         Variant::TinyHuge,
+        Variant::TinyNoHostId,
+        Variant::TinyOtherDisks,
     ];
 
     /// The attribute of `tests/nix/default.nix`.
@@ -66,6 +72,8 @@ impl Variant {
             Variant::TinyBootLoaderFails => "tinyBootLoaderFails",
             Variant::TinyWrongArchitecture => "tinyWrongArchitecture",
             Variant::TinyHuge => "tinyHuge",
+            Variant::TinyNoHostId => "tinyNoHostId",
+            Variant::TinyOtherDisks => "tinyOtherDisks",
         }
     }
 }

@@ -12,6 +12,9 @@ pub const SCENARIOS: &[Entry] = &[
     ("refuse-garbled-layout", "a truncated or hand-edited devices.json", garbled_layout),
     ("refuse-small-disk", "a disk too small for the layout, and for the closure", small_disk),
     ("refuse-running-disk", "the disk that the Pi runs from", running_disk),
+    ("refuse-other-disk", "--disk: the card, a name that the layout does not have, a name twice", other_disk),
+    ("refuse-mismatch", "a system whose fstab names what the layout does not make, or that has no host id", mismatch),
+    ("refuse-losses", "--keep-data on a disk that is not blank", losses),
     ("refuse-unknown-disk", "a by-id that no disk has", unknown_disk),
     ("refuse-busy-disk", "a disk that is in use", busy_disk),
     ("refuse-wrong-digest", "a digest that was never shown", wrong_digest),
@@ -111,6 +114,56 @@ fn running_disk(world: &mut World) -> Result<()> {
     // By any other name, too.
     let card = world.layout(|layout| retarget(layout, "/dev/vda"))?;
     install(world, &tiny, &card, SOME_DIGEST, 15, &["/dev/vda"])
+}
+
+fn other_disk(world: &mut World) -> Result<()> {
+    let host = world.host()?;
+    let disko = layout().display().to_string();
+    let tiny = world.closure(Variant::Tiny)?.toplevel.display().to_string();
+    let ssd = format!("/dev/disk/by-id/virtio-{SSD}");
+    let card = "ssd=/dev/disk/by-id/virtio-CYGCARD";
+    world.expect(&["plan", &host, "--disko", &disko, "--disk", card], 15, &["/dev/vda"])?;
+    let request = ["install", &host, "--closure", &tiny, "--disko", &disko, "--yes", SOME_DIGEST];
+    world.expect(&[&request[..], &["--disk", "ssd=/dev/vda"]].concat(), 15, &["/dev/vda"])?;
+    world.expect(&["plan", &host, "--disko", &disko, "--disk", "main=/dev/sda"], 13, &["main", "ssd"])?;
+    let twice = format!("ssd={ssd}");
+    world.expect(&["plan", &host, "--disko", &disko, "--disk", card, "--disk", &twice], 3, &["twice"])?;
+    // And the other way: a layout that was written for another disk.
+    let elsewhere = world.layout(|layout| retarget(layout, "/dev/disk/by-id/usb-Nobody_Has_This-0:0"))?;
+    let plan = world.expect(&["plan", &host, "--disko", &elsewhere, "--disk", &twice, "--json"], 0, &[])?;
+    let (plan, usual): (serde_json::Value, _) = (serde_json::from_str(&plan)?, world.digest(&disko)?);
+    ensure!(plan["digest"] == usual, "the layout on {ssd} is not the plan for {ssd}");
+    Ok(())
+}
+
+fn mismatch(world: &mut World) -> Result<()> {
+    let other = world.closure(Variant::TinyOtherDisks)?;
+    let (toplevel, disko) = (other.toplevel.display().to_string(), other.disko.display().to_string());
+    let said = ["disk-ssd-data", "/data", "nofail"];
+    install(world, &toplevel, &disko, SOME_DIGEST, 47, &said)?;
+    let host = world.host()?;
+    let plan = ["plan", &host, "--closure", &toplevel, "--disko", &disko];
+    world.expect(&plan, 47, &said)?;
+    let shown = world.expect(&[&plan[..], &["--allow-mismatch"]].concat(), 0, &["warning:", "disk-ssd-data"])?;
+    ensure!(shown.contains("free after it"), "the plan tells no free space:\n{shown}");
+    let nobody = world.closure(Variant::TinyNoHostId)?.toplevel.display().to_string();
+    install(world, &nobody, &disko, SOME_DIGEST, 47, &["host id", "networking.hostId = \""])
+}
+
+fn losses(world: &mut World) -> Result<()> {
+    let tiny = world.closure(Variant::Tiny)?;
+    let (toplevel, disko) = (tiny.toplevel.display().to_string(), tiny.disko.display().to_string());
+    let host = world.host()?;
+    let plan = ["plan", &host, "--disko", &disko, "--keep-data"];
+    world.expect(&plan, 0, &[])?;
+    let device = format!("/dev/disk/by-id/virtio-{SSD}");
+    world.pi()?.sh(&format!("mkswap -q -L precious {device} && udevadm settle"))?;
+    let said = world.expect(&plan, 46, &["precious", "ssd", "--keep-data"]);
+    let digest = world.digest(&disko)?;
+    let request = ["install", &host, "--closure", &toplevel, "--disko", &disko, "--yes", &digest, "--keep-data"];
+    let refused = world.expect(&request, 46, &["precious"]);
+    world.pi()?.sh(&format!("blkdiscard -z -l 16M {device} && udevadm trigger --settle {device}"))?;
+    said.and(refused).map(drop)
 }
 
 fn unknown_disk(world: &mut World) -> Result<()> {
