@@ -33,6 +33,10 @@ pub enum Outcome {
 pub fn run(agent: &Agent, job: &Job, resumed: bool) {
     let mut installation = Installation { agent, job, resumed, inside: None };
     for phase in Phase::ALL.iter().copied() {
+        if phase == Phase::Handover {
+            // The disks are closed; nothing needs opening any more.
+            agent.vault.forget();
+        }
         if let Err(fault) = installation.enter_phase(phase) {
             agent.log.emit(Some(phase), EventKind::Failed { fault: fault.clone() });
             agent.note_failed(phase, &fault);
@@ -42,6 +46,7 @@ pub fn run(agent: &Agent, job: &Job, resumed: bool) {
             if resumed || phase > Phase::Destroy {
                 export::release(agent, &job.plan);
             }
+            agent.vault.forget();
             agent.set_state(State::Failed { phase, fault });
             return;
         }

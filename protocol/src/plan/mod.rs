@@ -9,7 +9,7 @@
 //! Read in this order: `facts`, `step`, `action` (what a step runs), `sentence` (what it says), then `compile` and its
 //! parts: `target` (which disk is meant), `gpt` (where partitions land), `partition` (tables), `format` (what is destroyed,
 //! and pools), `layers` (what lies between disks and filesystems), `mounting`, `order`, `capacity`; and `refusal`,
-//! `secret`, `digest`, `render`, `afterwards` (unmounting and remounting).
+//! `secret`, `wanted` (which secrets are asked for), `digest`, `render`, `afterwards` (unmounting and remounting).
 
 mod action;
 mod action_layers;
@@ -31,6 +31,7 @@ mod secret;
 mod sentence;
 mod step;
 mod target;
+mod wanted;
 
 pub use action::{Action, DEVICE_PATIENCE, Input};
 pub use afterwards::{MountPoint, TargetLayout};
@@ -42,6 +43,7 @@ pub use parts::{BcachefsDevice, HookTime, HybridEntry, Stage, SwapFile, Vdev};
 pub use refusal::Refusal;
 pub use secret::{Key, SecretRef};
 pub use step::Step;
+pub use wanted::{SecretKind, Wanted};
 
 use serde::{Deserialize, Serialize};
 
