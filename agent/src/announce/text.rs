@@ -115,7 +115,8 @@ mod tests {
             phase: Phase::Verify,
             resumable: true,
             paths_done: 0,
-            bytes_done: 0, secrets: Vec::new(),
+            bytes_done: 0,
+            secrets: Vec::new(),
         });
         let mut longest = 0;
         for code in Code::ALL {

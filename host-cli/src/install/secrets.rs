@@ -187,13 +187,8 @@ mod tests {
     #[test]
     fn what_was_given_is_compared_with_what_is_asked_for() {
         let directory = tempfile::tempdir().unwrap();
-        let given = |name: &str, text: &str| {
-            Secrets::read(&[(name.to_owned(), file(directory.path(), text))]).unwrap()
-        };
-        let all = [
-            wanted("rpool", SecretKind::ZfsPassphrase, false),
-            wanted("/tmp/secret.key", SecretKind::Key, true),
-        ];
+        let given = |name: &str, text: &str| Secrets::read(&[(name.to_owned(), file(directory.path(), text))]).unwrap();
+        let all = [wanted("rpool", SecretKind::ZfsPassphrase, false), wanted("/tmp/secret.key", SecretKind::Key, true)];
         let check = |secrets: &Secrets, can_ask| {
             secrets.check(Some(&all), &all, can_ask).map_err(|error| fault_of(&error).to_string())
         };

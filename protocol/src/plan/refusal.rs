@@ -235,7 +235,9 @@ impl Refusal {
             Self::NameTaken { kind, name, other } => {
                 format!("the {kind} is to be called “{name}”, and {other} on this machine is called that already")
             }
-            Self::NoKeyFile { file } => format!("the layout takes a key from {file}, which is not on the Pi, and cannot be put there"),
+            Self::NoKeyFile { file } => {
+                format!("the layout takes a key from {file}, which is not on the Pi, and cannot be put there")
+            }
             Self::Layout { path, what, .. } => format!("{path}: {what}"),
         }
     }
@@ -334,7 +336,9 @@ impl Refusal {
             Self::NameTaken { kind, .. } => {
                 format!("close or stop it, unplug the disk it is on, or give the {kind} another name in the layout")
             }
-            Self::NoKeyFile { file } => format!("plug in the device that {file} is on, or name a file in /tmp in the layout, and give it with --secret"),
+            Self::NoKeyFile { file } => format!(
+                "plug in the device that {file} is on, or name a file in /tmp in the layout, and give it with --secret"
+            ),
             Self::Layout { remedy, .. } => remedy.clone(),
         }
     }

@@ -4,7 +4,7 @@ use super::failures::is_free;
 use super::{Entry, SSD, World};
 use crate::closure::Variant;
 use crate::pi::{Pi, pty::Typist};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -15,7 +15,11 @@ use std::time::{Duration, Instant};
 pub const SCENARIOS: &[Entry] = &[
     ("secret-missing", "a secret that is missing, unknown or cannot be right: refused, nothing written", missing),
     ("secret-luks", "a LUKS root whose passphrase comes from a file; interrupted, gone on with, left nowhere", luks),
-    ("secret-key-file", "LUKS with key files, which hooks see where the layout says, and which are gone afterwards", key),
+    (
+        "secret-key-file",
+        "LUKS with key files, which hooks see where the layout says, and which are gone afterwards",
+        key,
+    ),
     ("secret-zfs", "an encrypted pool whose passphrase is typed, with a dataset whose key is a file", zfs),
 ];
 
@@ -140,7 +144,9 @@ fn luks(world: &mut World) -> Result<()> {
     let search = Search::begin(world, &[LUKS.as_bytes()])?;
     cut_off(world, &install)?;
     wait_for_state(world, "receiving")?;
-    let vault = world.pi()?.sh("stat -c %a /run/cygnet/secrets; stat -f -c %T /run/cygnet/secrets; stat -c %a /run/cygnet/secrets/*")?;
+    let vault = world
+        .pi()?
+        .sh("stat -c %a /run/cygnet/secrets; stat -f -c %T /run/cygnet/secrets; stat -c %a /run/cygnet/secrets/*")?;
     ensure!(vault == "700\nramfs\n600", "the secrets are not kept as they should be: {vault}");
     world.pi()?.sh("systemctl kill --signal=KILL cygnetd")?;
     world.wait_for_agent()?;
@@ -225,8 +231,18 @@ fn zfs(world: &mut World) -> Result<()> {
     let file = secret(world, "raw", RAW)?;
     let given = format!("{RAW_FILE}={file}");
     let install = [
-        "install", &host, "--closure", &toplevel, "--disko", &disko, "--yes", &digest, "--fresh", "--no-reboot",
-        "--secret", &given,
+        "install",
+        &host,
+        "--closure",
+        &toplevel,
+        "--disko",
+        &disko,
+        "--yes",
+        &digest,
+        "--fresh",
+        "--no-reboot",
+        "--secret",
+        &given,
     ];
     world.expect(&install, 44, &["--secret rpool=FILE"]).context("without a terminal")?;
     let search = Search::begin(world, &[ZFS.as_bytes(), RAW])?;
@@ -307,7 +323,6 @@ fn sha256sum(bytes: &[u8]) -> Result<String> {
 /// Looks for secrets where none should be, during an installation and after it.
 struct Search {
     patterns: String,
-    begun: Instant,
 }
 
 impl Search {
@@ -329,7 +344,7 @@ impl Search {
              (setsid sh -c '{look}' < /dev/null > /dev/null 2>&1 &)",
             printed(patterns.as_bytes())
         ))?;
-        Ok(Self { patterns, begun: Instant::now() })
+        Ok(Self { patterns })
     }
 
     /// Fails if a secret was seen, or is anywhere now: on the consoles, in logs, on the card, on the new system's disk.
@@ -361,9 +376,6 @@ impl Search {
             ensure!(found.code() == Some(1), "found in {} ({found})", image.display());
         }
         pi.sh("rm -r /run/look")?;
-        if self.begun.elapsed() > PATIENCE {
-            bail!("it took {:?}", self.begun.elapsed());
-        }
         Ok(())
     }
 }
