@@ -8,6 +8,7 @@ use crate::journal::{Job, Journal, Past, Record, layout_hash};
 use crate::online::Order;
 use crate::rules::{not_now, permit};
 use crate::run::Cancel;
+use crate::secrets::Vault;
 use cygnet_protocol::event::{EventKind, JobStatus, Phase, State};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::message::{ClosureSummary, InstallOptions, Reply, Request, Status};
@@ -15,6 +16,7 @@ use cygnet_protocol::online::diagnosis::Diagnosis;
 use cygnet_protocol::online::link::NetworkReport;
 use cygnet_protocol::online::observation::{Announce, Bss};
 use cygnet_protocol::plan::Plan;
+use cygnet_protocol::secret::GivenSecret;
 use cygnet_protocol::store::{PathInfo, StorePath};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::net::Shutdown;
@@ -36,6 +38,8 @@ pub struct Places {
     pub state: PathBuf,
     /// Where the target is mounted.
     pub target: PathBuf,
+    /// Where secrets are while they are needed: in memory.
+    pub secrets: PathBuf,
 }
 
 /// The one agent of this machine.
@@ -48,6 +52,8 @@ pub struct Agent {
     pub cancel: Arc<Cancel>,
     /// Where things are.
     pub places: Places,
+    /// The secrets of the present installation.
+    pub vault: Vault,
     /// What a person at the console wants of the supervisor of the network.
     pub orders: tokio::sync::mpsc::UnboundedSender<Order>,
     /// The other end, until the supervisor takes it.
@@ -103,6 +109,7 @@ impl Agent {
             identity,
             log,
             cancel: Arc::default(),
+            vault: Vault::new(places.secrets.clone()),
             places,
             desk: Mutex::new(desk),
             arrived: Condvar::new(),
@@ -128,9 +135,12 @@ impl Agent {
                     desk.shown.pop_front();
                 }
                 desk.shown.push_back(plan.clone());
-                Ok(Reply::Plan { plan: Box::new(plan) })
+                let secrets = self.vault.look(plan.wanted());
+                Ok(Reply::Plan { plan: Box::new(plan), secrets })
             }
-            Request::Install { disko, digest, closure, options } => self.install(&disko, &digest, closure, options),
+            Request::Install { disko, digest, closure, options, secrets } => {
+                self.install(&disko, &digest, closure, options, secrets)
+            }
             Request::QueryValid { paths } => {
                 let desk = lock(&self.desk);
                 let paths = paths.into_iter().filter(|path| desk.valid.contains(path)).collect();
@@ -195,6 +205,7 @@ impl Agent {
         digest: &str,
         closure: ClosureSummary,
         options: InstallOptions,
+        secrets: Vec<GivenSecret>,
     ) -> Result<Reply, Fault> {
         self.check_closure(&closure)?;
         let layout = layout_hash(disko);
@@ -215,12 +226,16 @@ impl Agent {
                     ));
                 }
                 (_, Some(job)) if desk.resumable() => {
+                    let wanted = self.vault.look(job.plan.wanted());
+                    let needed = self.vault.look(job.plan.wanted_again());
+                    self.vault.check(&wanted, &needed, &secrets)?;
                     let mut journal = Journal::reopen(&self.places.state).map_err(journal_fault)?;
                     let record = Record::Continue { closure: closure.clone(), options: options.clone() };
                     journal.append(&[record]).map_err(journal_fault)?;
                     desk.journal = Some(journal);
                     desk.job = Some(Job { closure, options, ..job });
                     desk.done = desk.done.min(Some(Phase::Mount));
+                    self.vault.keep(&wanted, secrets)?;
                     self.begin(&mut desk, true)?;
                     return Ok(Reply::Accepted { resumed: true });
                 }
@@ -239,8 +254,12 @@ impl Agent {
         if !plan.digest.matches(digest) {
             return Err(wrong_digest(digest, &plan, desk.shown.iter().find(|shown| shown.digest.matches(digest))));
         }
+        let wanted = self.vault.look(plan.wanted());
+        self.vault.check(&wanted, &wanted, &secrets)?;
+        self.vault.keep(&wanted, secrets)?;
         let job = Job { digest: plan.digest.to_string(), layout, plan, closure, options };
-        desk.journal = Some(Journal::begin(&self.places.state, &job).map_err(journal_fault)?);
+        let journal = Journal::begin(&self.places.state, &job).map_err(journal_fault);
+        desk.journal = Some(journal.inspect_err(|_| self.vault.forget())?);
         desk.job = Some(job);
         desk.valid.clear();
         desk.bytes = 0;
@@ -261,6 +280,7 @@ impl Agent {
         let started =
             std::thread::Builder::new().name("install".into()).spawn(move || install::run(&agent, &job, resumed));
         started.map(drop).map_err(|error| {
+            self.vault.forget();
             let fault = Fault::internal("The installation could not be started.", error);
             desk.state = State::Failed { phase: Phase::Inspect, fault: fault.clone() };
             fault
@@ -303,6 +323,10 @@ impl Agent {
                 resumable: desk.resumable(),
                 paths_done: desk.valid.len() as u64,
                 bytes_done: desk.bytes,
+                secrets: match desk.resumable() {
+                    true => self.vault.look(job.plan.wanted_again()),
+                    false => Vec::new(),
+                },
             }),
             running_disk,
             uptime_seconds: identity::uptime_seconds(),

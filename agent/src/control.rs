@@ -18,6 +18,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// Serves whoever a bridge brings. The bridge ends when `stream` is dropped, so that is kept to the end.
 pub fn serve(agent: &Arc<Agent>, stream: UnixStream) {
@@ -102,7 +103,8 @@ fn converse(agent: &Arc<Agent>, input: File, mut output: File) {
     let mut following = false;
     loop {
         let mut request = match frame::read_line(&mut input) {
-            Ok(text) => Request::parse(&text),
+            // There may be secrets in it.
+            Ok(text) => Request::parse(&Zeroizing::new(text)),
             Err(FrameError::Closed) => break,
             Err(error) => {
                 tracing::info!("control connection: {error}");

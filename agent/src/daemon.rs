@@ -49,7 +49,9 @@ pub fn run(socket: &Path, places: Places) -> ExitCode {
 async fn live(socket: &Path, places: Places) -> io::Result<()> {
     let listener = listen(socket)?;
     let agent = Agent::new(Identity::read(), places);
-    if let Some(job) = agent.unfinished() {
+    let unfinished = agent.unfinished();
+    agent.vault.forget_after_crash(unfinished.as_ref().map(|job| &job.plan));
+    if let Some(job) = unfinished {
         // A crash of the agent alone leaves the target mounted; the next plan or installation needs it free.
         install::export::release(&agent, &job.plan);
     }
@@ -100,6 +102,7 @@ async fn live(socket: &Path, places: Places) -> io::Result<()> {
         }
     }
     tell_systemd(&[NotifyState::Stopping]);
+    agent.vault.forget();
     announcement.goodbye();
     if let Some((consoles, led)) = shown {
         led.stop();

@@ -281,7 +281,10 @@ mod tests {
             fs::write(led.join(name), text).unwrap();
         }
         let identity = Identity { host_name: "x".into(), board: "x".into(), serial: "x".into(), system: "x".into() };
-        let agent = Agent::new(identity, Places { state: dir.path().join("s"), target: dir.path().join("t") });
+        let agent = Agent::new(
+            identity,
+            Places { state: dir.path().join("s"), target: dir.path().join("t"), secrets: dir.path().join("x") },
+        );
         agent.set_state(State::Installed);
         let blinker = spawn_at(agent.clone(), &dir.path().join("leds"));
         let deadline = Instant::now() + Duration::from_secs(30);

@@ -20,6 +20,7 @@ mod online;
 mod report;
 mod rules;
 mod run;
+mod secrets;
 mod store;
 
 use lexopt::Arg;
@@ -54,7 +55,10 @@ fn main() -> ExitCode {
             println!("cygnetd {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
-        Ok(Call::Daemon { socket, state, target }) => daemon::run(&socket, agent::Places { state, target }),
+        Ok(Call::Daemon { socket, state, target }) => {
+            let secrets = socket.with_file_name("secrets");
+            daemon::run(&socket, agent::Places { state, target, secrets })
+        }
         Ok(Call::Bridge { socket, channel }) => {
             let original = std::env::var("SSH_ORIGINAL_COMMAND").ok();
             match bridge::mode(channel.as_deref(), original.as_deref()) {

@@ -127,6 +127,13 @@ EXAMPLES
   cygnet install pi.local --flake .#pi --disk main=/dev/disk/by-id/usb-T7 --keep-data
   digest=$(cygnet plan pi.local --flake .#pi --json | jq -r .digest)
   cygnet install pi.local --flake .#pi --yes $digest
+  cygnet install pi.local --flake .#pi --secret crypted=<(pass show pi)
+  cygnet install pi.local --flake .#pi --secret /tmp/secret.key=./secret.key
+
+`cygnet plan` lists the passphrases and keys that the layout asks for. What is
+not given with --secret is asked for on the terminal. They are in the Pi's
+memory until the installation ends, and have to be given again to go on with an
+interrupted one.
 
 The agent on the Pi owns the installation: if this command is interrupted, give
 it again to see it through, or stop the installation with `cygnet abort`."
@@ -312,6 +319,10 @@ pub struct Install {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub source: Source,
+    /// Give the passphrase or key that the layout asks for by this name, from a file; may be given again. The name is
+    /// that of a LUKS device or a dataset, or the path of the file in the layout
+    #[arg(long = "secret", value_name = "NAME=FILE", value_parser = parse_secret)]
+    pub secrets: Vec<(String, PathBuf)>,
     /// Don't ask: go on if the plan (or the interrupted installation) has this digest; 12 hex digits at least
     #[arg(long, value_name = "DIGEST")]
     pub yes: Option<String>,
@@ -397,6 +408,14 @@ pub struct Man {
     pub dir: PathBuf,
 }
 
+/// `NAME=FILE`; the first `=` counts, and a name has none.
+fn parse_secret(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok((name.to_owned(), file.into())),
+        _ => Err("it is not NAME=FILE".to_owned()),
+    }
+}
+
 /// The examples and all exit codes: every failure has its own, so that a script can tell them apart.
 fn exit_codes() -> String {
     let failures = FaultCode::ALL.iter().map(|code| (code.exit_code(), code.summary().trim()));
@@ -448,6 +467,8 @@ mod tests {
             "plan pi --disko x --disk main=",
             "plan --disko x --blank-disks 0",
             "plan --disko x --blank-disks 32X",
+            "install pi --flake .#a --secret crypted",
+            "install pi --flake .#a --secret =x",
             "push pi",
             "push pi --flake .#a --closure x",
             "discover --timeout soon",

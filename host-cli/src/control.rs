@@ -21,6 +21,7 @@ pub struct Control {
     early: VecDeque<Event>,
     /// What both ends speak.
     pub protocol: u32,
+    agent: Hello,
 }
 
 /// Connects, and says hello.
@@ -59,7 +60,20 @@ impl Control {
             }
         };
         let protocol = ours.agree(&theirs)?;
-        Ok(Self { channel, input, output, early: VecDeque::new(), protocol })
+        Ok(Self { channel, input, output, early: VecDeque::new(), protocol, agent: theirs })
+    }
+
+    /// Refuses to go on with an agent that is too old for something.
+    pub fn must_have(&self, feature: &str) -> Result<()> {
+        if self.agent.features.iter().any(|known| known == feature) {
+            return Ok(());
+        }
+        Err(fault(
+            FaultCode::AgentTooOld,
+            format!("The agent ({}) knows nothing of {feature}.", self.agent.program),
+            "The card was made with an older cygnet than the one on this machine.",
+            "Flash the card with a current bootstrap image.",
+        ))
     }
 
     /// Sends a request and waits for its reply; an error reply is the error.

@@ -3,6 +3,7 @@
 use crate::fault::Fault;
 use crate::online::diagnosis::Diagnosis;
 use crate::online::link::LinkReport;
+use crate::plan::Wanted;
 use serde::{Deserialize, Serialize};
 
 /// The phases of an installation, in their order.
@@ -168,6 +169,9 @@ pub struct JobStatus {
     pub paths_done: u64,
     /// Their NAR sizes, bytes.
     pub bytes_done: u64,
+    /// The secrets that going on with it needs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<Wanted>,
 }
 
 /// One thing that happened.

@@ -156,6 +156,8 @@ fault_codes! {
     NixFailed = "nix-failed", 39;
     /// Bytes on a channel are not what the protocol allows.
     Garbage = "garbage", 40;
+    /// A passphrase or key that the layout asks for is missing or cannot be right, or one was given that it does not ask for.
+    BadSecret = "bad-secret", 44;
     /// The plan would destroy something, and `--keep-data` forbids that.
     WouldDestroy = "would-destroy", 46;
     /// The system and the layout do not fit together: the system would not find its disks, or could not read them.

@@ -2,6 +2,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 use std::io::{self, BufRead, Read, Write};
+use zeroize::Zeroizing;
 
 /// The longest line either end accepts, bytes, newline included.
 ///
@@ -65,6 +66,8 @@ pub fn receive<T: DeserializeOwned>(reader: &mut impl BufRead) -> Result<T, Fram
 pub fn send(writer: &mut impl Write, value: &impl Serialize) -> Result<(), FrameError> {
     let mut line = serde_json::to_vec(value).map_err(|e| FrameError::Io(io::Error::other(e)))?;
     line.push(b'\n');
+    // There may be a secret in it.
+    let line = Zeroizing::new(line);
     if line.len() > MAX_LINE {
         return Err(FrameError::TooLong);
     }

@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`message`] is what they say to each other, [`frame`] how a message is a line, [`event`] what
 //! the agent tells while it works, [`fault`] what can go wrong. [`disko`] is the layout the user wrote, [`plan`] what we
-//! make of it. [`online`] is how a Pi gets online and what is wrong when it does not. [`store`] is what a store path is, [`stream`] how store paths travel, [`handover`] how a connection
+//! make of it, [`secret`] what opens it. [`online`] is how a Pi gets online and what is wrong when it does not. [`store`] is what a store path is, [`stream`] how store paths travel, [`handover`] how a connection
 //! reaches the daemon.
 
 pub mod disko;
@@ -13,5 +13,6 @@ pub mod handover;
 pub mod message;
 pub mod online;
 pub mod plan;
+pub mod secret;
 pub mod store;
 pub mod stream;

@@ -6,7 +6,8 @@
 use crate::event::{Event, JobStatus, State};
 use crate::fault::{Fault, FaultCode};
 use crate::online::link::NetworkReport;
-use crate::plan::Plan;
+use crate::plan::{Plan, Wanted};
+use crate::secret::GivenSecret;
 use crate::store::{StorePath, absolute_list};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,9 @@ use serde::{Deserialize, Serialize};
 pub const PROTOCOL: u32 = 1;
 /// The oldest protocol this program still understands.
 pub const OLDEST_PROTOCOL: u32 = 1;
+
+/// The feature of an agent that takes secrets with `install`.
+pub const SECRETS: &str = "secrets";
 
 /// The first message, both ways.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +40,7 @@ impl Hello {
         Self {
             protocol: PROTOCOL,
             oldest: OLDEST_PROTOCOL,
-            features: vec!["zstd".into()],
+            features: vec!["zstd".into(), SECRETS.into()],
             program: format!("{program} {}", env!("CARGO_PKG_VERSION")),
         }
     }
@@ -126,6 +130,9 @@ pub enum Request {
         /// How.
         #[serde(default)]
         options: InstallOptions,
+        /// The secrets that the layout asks for; all of them again to go on with an interrupted installation.
+        #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "crate::secret::list")]
+        secrets: Vec<GivenSecret>,
     },
     /// Which of these does the target store have already? Legal while the target is mounted.
     QueryValid {
@@ -187,6 +194,9 @@ pub enum Reply {
     Plan {
         /// The plan, its digest included.
         plan: Box<Plan>,
+        /// The secrets that the layout asks for.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        secrets: Vec<Wanted>,
     },
     /// Answer to `install`, `follow`, `abort` and `reboot`.
     Accepted {

@@ -8,6 +8,7 @@ use cygnet_protocol::handover::{Handover, Mode};
 use cygnet_protocol::message::{ClosureSummary, Hello, InstallOptions, Reply, Request, Status};
 use cygnet_protocol::online::diagnosis::{Code, Diagnosis};
 use cygnet_protocol::online::link::{Link, LinkReport, LinkState, NetworkReport};
+use cygnet_protocol::secret::{GivenSecret, Secret};
 use cygnet_protocol::store::{PathInfo, parse_store_path};
 use cygnet_protocol::stream::{DataHello, DataReply, Record};
 use serde::Serialize;
@@ -95,6 +96,7 @@ fn status(state: State) -> Reply {
             resumable: true,
             paths_done: 1,
             bytes_done: 120,
+            secrets: Vec::new(),
         }),
         running_disk: Some("/dev/mmcblk0".into()),
         uptime_seconds: 61,
@@ -124,6 +126,7 @@ fn requests() {
         digest: "0123456789ab".into(),
         closure: closure(),
         options: InstallOptions::default(),
+        secrets: vec![GivenSecret { name: "crypted".into(), value: Secret::new(b"correct horse".into()) }],
     };
     let query = Request::QueryValid { paths: vec![parse_store_path(HELLO).unwrap()] };
     let all = [

@@ -73,7 +73,11 @@ fn the_phases_that_a_second_run_skips_take_nothing_back() {
     let directory = tempfile::tempdir().unwrap();
     let mut journal = Journal::begin(directory.path(), &crate::journal::tests::job()).unwrap();
     journal.append(&[Record::Done { phase: Phase::Format }]).unwrap();
-    let places = Places { state: directory.path().to_owned(), target: directory.path().join("mnt") };
+    let places = Places {
+        state: directory.path().to_owned(),
+        target: directory.path().join("mnt"),
+        secrets: directory.path().join("secrets"),
+    };
     let agent = Agent::new(Identity::read(), places);
     agent.note_done(Phase::Inspect).unwrap();
     assert!(agent.status().job.unwrap().resumable, "the disk would be formatted again");

@@ -283,7 +283,11 @@ mod tests {
     use cygnet_protocol::online::link::{LinkReport, LinkState};
 
     fn agent(directory: &std::path::Path) -> Arc<Agent> {
-        let places = Places { state: directory.join("state"), target: directory.join("mnt") };
+        let places = Places {
+            state: directory.join("state"),
+            target: directory.join("mnt"),
+            secrets: directory.join("secrets"),
+        };
         Agent::new(Identity::read(), places)
     }
 

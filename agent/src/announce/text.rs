@@ -116,6 +116,7 @@ mod tests {
             resumable: true,
             paths_done: 0,
             bytes_done: 0,
+            secrets: Vec::new(),
         });
         let mut longest = 0;
         for code in Code::ALL {

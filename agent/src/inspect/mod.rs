@@ -32,7 +32,7 @@ pub fn compile(layout: &serde_json::Value, closure_nar_size: Option<u64>, board:
         )
     })?;
     let disks = disks()?;
-    let options = Options { closure_nar_size, board: Some(board.to_owned()), ..Options::default() };
+    let options = Options { closure_nar_size, board: Some(board.to_owned()), passphrases: true, ..Options::default() };
     let mut plan = plan::compile(&devices, &disks, &options).map_err(|refusal| Fault::from(&refusal))?;
     surroundings::check(&plan).map_err(|refusal| Fault::from(&refusal))?;
     plan.warnings.extend(surroundings::missing_tools(&plan).map(|tools| {

@@ -2,17 +2,16 @@
 
 use super::disks_below;
 use crate::run::{capture, is_there};
+use crate::secrets::can_be_put;
 use cygnet_protocol::plan::{Action, Plan, Refusal, Step};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Refuses a plan whose names are taken or whose keys are missing. Nothing is touched.
+/// Refuses a plan whose names are taken or whose keys can be nowhere. Nothing is touched.
 pub fn check(plan: &Plan) -> Result<(), Refusal> {
-    // A key may be the first bytes of a USB stick, too.
+    // A key may be the first bytes of a USB stick, too. Files that are missing can be given with the installation.
     let is_missing = |file: &String| !std::fs::metadata(file).is_ok_and(|found| !found.is_dir());
-    if let Some(file) = plan.key_files().into_iter().find(is_missing) {
-        return Err(Refusal::NoKeyFile { file });
-    }
+    plan.key_files().into_iter().filter(is_missing).try_for_each(|file| can_be_put(&file))?;
     let taken = |kind: &str, name: &str, other: String| Refusal::NameTaken {
         kind: kind.to_owned(),
         name: name.to_owned(),
@@ -91,13 +90,13 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_not_there_is_named() {
+    fn a_key_that_can_be_nowhere_is_named() {
         let mut plan = crate::journal::tests::job().plan;
         plan.steps.push(Step::AddLuksKey {
             device: "/dev/x".into(),
-            path: "/nowhere/key".into(),
+            path: "/dev/nowhere/key".into(),
             key: cygnet_protocol::plan::Key::File { path: "/nowhere/a".into(), size: None, offset: None },
         });
-        assert_eq!(check(&plan), Err(Refusal::NoKeyFile { file: "/nowhere/key".into() }));
+        assert_eq!(check(&plan), Err(Refusal::NoKeyFile { file: "/dev/nowhere/key".into() }));
     }
 }

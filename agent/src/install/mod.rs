@@ -38,6 +38,10 @@ pub fn run(agent: &Agent, job: &Job, resumed: bool) {
     };
     let mut installation = Installation { agent, job, resumed, begin, inside: None };
     for phase in Phase::ALL.iter().copied() {
+        if phase == Phase::Handover {
+            // The disks are closed; nothing needs opening any more.
+            agent.vault.forget();
+        }
         if let Err(fault) = installation.enter_phase(phase) {
             agent.log.emit(Some(phase), EventKind::Failed { fault: fault.clone() });
             agent.note_failed(phase, &fault);
@@ -47,6 +51,7 @@ pub fn run(agent: &Agent, job: &Job, resumed: bool) {
             if resumed || phase > Phase::Destroy {
                 export::release(agent, &job.plan);
             }
+            agent.vault.forget();
             agent.set_state(State::Failed { phase, fault });
             return;
         }

@@ -5,7 +5,8 @@ use crate::inspect;
 use crate::run::{RunError, capture, command};
 use cygnet_protocol::event::{EventKind, Phase};
 use cygnet_protocol::fault::{Fault, FaultCode};
-use cygnet_protocol::plan::{Action, DEVICE_PATIENCE, Input, Plan, PlannedDisk, SecretRef, Step};
+use cygnet_protocol::plan::{Action, DEVICE_PATIENCE, Input, Plan, PlannedDisk, Step};
+use cygnet_protocol::secret::Secret;
 use std::path::Path;
 
 /// Carries out `steps` in the name of `phase`. If they are the plan's own, the `first` of which has this place in it, each
@@ -75,13 +76,13 @@ pub(super) fn perform(
         Action::RunWithInput { argv, input } => {
             leads_home(installation, argv)?;
             let text = match input {
-                Input::Text { text } => text.clone().into_bytes(),
-                Input::Secret { secret } => reveal(secret)?,
+                Input::Text { text } => Secret::new(text.clone().into_bytes()),
+                Input::Secret { secret } => installation.agent.vault.reveal(secret)?,
             };
             let (program, arguments) = argv.split_first().map_or(("", argv.as_slice()), |(p, rest)| (p, rest));
             let mut tool = command(program);
             tool.args(arguments);
-            let result = runner.drive(tool, Some(&mut text.as_slice()));
+            let result = runner.drive(tool, Some(&mut text.expose()));
             result.map(drop).map_err(|e| step_fault(e, &format!("The step “{}”", step.sentence())))
         }
         Action::WaitForDevice { path, within } => {
@@ -99,33 +100,6 @@ pub(super) fn perform(
             bash.args(["-c", text]).envs(environment);
             runner.drive(bash, None).map(drop).map_err(|e| step_fault(e, &format!("The step “{}”", step.sentence())))
         }
-    }
-}
-
-/// Gets a secret; it goes nowhere but into the standard input of the tool that asks for it.
-fn reveal(secret: &SecretRef) -> Result<Vec<u8>, Fault> {
-    match secret {
-        SecretRef::PasswordFile { path } => {
-            let mut text = std::fs::read(path).map_err(|error| {
-                Fault::new(
-                    FaultCode::StepFailed,
-                    format!("The passphrase in {path} can't be read: {error}."),
-                    "The file is gone, perhaps with a restart.",
-                    "Copy it to the Pi again, and run `cygnet install` again.",
-                )
-            })?;
-            // As a shell's $(cat …) does, which is how disko reads it.
-            while text.last() == Some(&b'\n') {
-                text.pop();
-            }
-            Ok(text)
-        }
-        SecretRef::Person { name } => Err(Fault::new(
-            FaultCode::StepFailed,
-            format!("{name} needs a passphrase, which cannot be given yet."),
-            "The layout asks for it at the keyboard, and nobody sits at the Pi.",
-            "Set passwordFile or a key file in the layout, and put that file on the Pi before you install.",
-        )),
     }
 }
 

@@ -143,7 +143,7 @@ fn an_installation_that_cannot_be_is_refused_by_its_kind() {
     let layout = json!({ "disk": {} });
     let mut install = |disko: serde_json::Value, closure| {
         let digest = "0123456789ab".into();
-        fault(client.ask(&Request::Install { disko, digest, closure, options: Default::default() }))
+        fault(client.ask(&Request::Install { disko, digest, closure, options: Default::default(), secrets: vec![] }))
     };
     assert_eq!(install(layout.clone(), closure("riscv64-linux", TOPLEVEL)).code, FaultCode::WrongArchitecture);
     for toplevel in ["", "/etc", "./result", &format!("{TOPLEVEL}/init"), "/nix/store/../../etc"] {

@@ -10,16 +10,21 @@ use crate::ui::Ui;
 use anyhow::Result;
 use cygnet_protocol::disko::{self, DiskoError};
 use cygnet_protocol::fault::Fault;
-use cygnet_protocol::plan::{self, DiskFacts, Options, Plan, Refusal, Stage, Step};
+use cygnet_protocol::plan::{self, DiskFacts, Options, Plan, Refusal, Stage, Step, Wanted};
+use serde::Serialize;
 
 /// Carries it out. `target` makes sense of the host.
 pub fn run(ui: &Ui, arguments: &cli::Plan, target: impl Fn(&str) -> Result<Target>) -> Result<()> {
     let target = arguments.host.as_deref().map(target).transpose()?;
     let source = &arguments.source;
     let layout = nix::find_layout(ui, source)?;
-    let plan = match (target, arguments.blank_disks) {
+    let (plan, secrets) = match (target, arguments.blank_disks) {
         (Some(target), _) => of_machine(ui, &target, source, layout)?,
-        (None, size) => of_blank_disks(ui, source, &layout, size.unwrap_or_default(), arguments.board.as_deref())?,
+        (None, size) => {
+            let plan = of_blank_disks(ui, source, &layout, size.unwrap_or_default(), arguments.board.as_deref())?;
+            let secrets = plan.wanted();
+            (plan, secrets)
+        }
     };
     if source.keep_data {
         plan.keeps_data().map_err(|refusal| Fault::from(&refusal))?;
@@ -31,12 +36,26 @@ pub fn run(ui: &Ui, arguments: &cli::Plan, target: impl Fn(&str) -> Result<Targe
         return actions.map(|action| action.argv()).try_for_each(|argv| ui.record(&argv));
     }
     if ui.json() {
-        return ui.record(&plan);
+        return ui.record(&Shown { plan: &plan, secrets: &secrets });
     }
-    ui.data(&plan.render())
+    ui.data(&plan.render_with(&secrets))
 }
 
-fn of_machine(ui: &Ui, target: &Target, source: &cli::Source, layout: serde_json::Value) -> Result<Plan> {
+/// The plan, and beside it what its digest does not cover.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    plan: &'a Plan,
+    /// What has to be given, or is there already.
+    secrets: &'a [Wanted],
+}
+
+fn of_machine(
+    ui: &Ui,
+    target: &Target,
+    source: &cli::Source,
+    layout: serde_json::Value,
+) -> Result<(Plan, Vec<Wanted>)> {
     let closure = match &source.closure {
         Some(path) => Some(nix::find_closure(ui, None, Some(path))?),
         // A plan doesn't depend on the system; building it only to see whether it fits would take too long.
@@ -48,9 +67,9 @@ fn of_machine(ui: &Ui, target: &Target, source: &cli::Source, layout: serde_json
     };
     let status = control.status()?;
     closure.check_system(&status.system)?;
-    let plan = install::plan(&mut control, layout, Some(closure.summary()))?;
+    let (plan, wanted) = install::plan(&mut control, layout, Some(closure.summary()))?;
     fit::check(ui, &plan, &closure.directory(), &status.board, source.allow_mismatch)?;
-    Ok(plan)
+    Ok((plan, wanted))
 }
 
 /// The layout is what is looked at here, not a machine: without a system, it may lack a root; and it may ask for passphrases.

@@ -1,11 +1,12 @@
 //! `cygnet install`: the longest way from a command to its end.
 //!
-//! [`decide`] sees what the agent's state calls for, [`confirm`] asks the person, [`follower`] carries the events here,
+//! [`secrets`] has what opens the disks, [`decide`] sees what the agent's state calls for, [`confirm`] asks the person, [`follower`] carries the events here,
 //! [`watch`] lives with the installation until it is over, [`verify`] waits for the installed system.
 
 pub mod confirm;
 pub mod decide;
 pub mod follower;
+pub mod secrets;
 pub mod verify;
 pub mod watch;
 
@@ -20,10 +21,11 @@ use crate::ui::summary::Summary;
 use anyhow::Result;
 use confirm::Answer;
 use cygnet_protocol::fault::Fault;
-use cygnet_protocol::message::{InstallOptions, Reply, Request, Status};
-use cygnet_protocol::plan::Plan;
+use cygnet_protocol::message::{InstallOptions, Reply, Request, SECRETS, Status};
+use cygnet_protocol::plan::{Plan, Wanted};
 use decide::{Decision, Wish};
 use follower::Follower;
+use secrets::Secrets;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,6 +38,7 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
     if let Some(digest) = &arguments.yes {
         confirm::check_digest(digest)?;
     }
+    let mut secrets = Secrets::read(&arguments.secrets)?;
     let source = &arguments.source;
     let layout = nix::find_layout(ui, source)?;
     let closure = Arc::new(nix::find_closure(ui, source.flake.as_deref(), source.closure.as_deref())?);
@@ -52,12 +55,16 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
         fresh: arguments.fresh,
     };
     let options = InstallOptions { reboot: !arguments.no_reboot, keep_host_key: !arguments.new_host_key };
-    let request = |digest: String| Request::Install {
+    let request = |digest: String, secrets: &Secrets| Request::Install {
         disko: layout.clone(),
         digest,
         closure: closure.summary(),
         options: options.clone(),
+        secrets: secrets.given().to_vec(),
     };
+    if !secrets.given().is_empty() {
+        control.must_have(SECRETS)?;
+    }
 
     // Before the request, so that not one event of it is missed.
     let mut follower = Follower::start(&session)?;
@@ -76,19 +83,25 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
             digest
         }
         Decision::GoOn { digest, .. } => {
+            let wanted = status.job.as_ref().map(|job| job.secrets.clone()).unwrap_or_default();
+            // The agent knows what else the layout asks for.
+            secrets.check(None, &wanted, ui.can_ask())?;
+            secrets.ask(ui, &wanted)?;
             ui.status("Going on with the installation without formatting.");
-            control.accepted(&request(digest.clone()))?;
+            control.accepted(&request(digest.clone(), &secrets))?;
             follower.forget_the_past();
             digest
         }
         Decision::Begin => {
-            let plan = plan(&mut control, layout.clone(), Some(closure.summary()))?;
+            let (plan, wanted) = plan(&mut control, layout.clone(), Some(closure.summary()))?;
             // Here, so that it holds whatever the agent knows of such wishes.
             if source.keep_data {
                 plan.keeps_data().map_err(|refusal| Fault::from(&refusal))?;
             }
             fit::check(ui, &plan, &closure.directory(), &status.board, source.allow_mismatch)?;
-            show_plan(ui, &plan, arguments.yes.is_none())?;
+            let wanted = secrets.mark(wanted);
+            show_plan(ui, &plan, &wanted, arguments.yes.is_none())?;
+            secrets.check(Some(&wanted), &wanted, ui.can_ask())?;
             let digest = match &arguments.yes {
                 // The agent compares it, and knows whether the disks have changed since it was shown.
                 Some(digest) => digest.trim().to_ascii_lowercase(),
@@ -97,14 +110,15 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
                     plan.digest.to_string()
                 }
             };
-            control.accepted(&request(digest))?;
+            secrets.ask(ui, &wanted)?;
+            control.accepted(&request(digest, &secrets))?;
             follower.forget_the_past();
             plan.digest.to_string()
         }
     };
 
     let key = session.host_key();
-    let mut watch = Watch::new(ui, target, closure.clone(), request(digest.clone()), options.reboot);
+    let mut watch = Watch::new(ui, target, closure.clone(), request(digest.clone(), &secrets), options.reboot);
     let ended = watch.see_through(session, control, follower)?;
     let (phases, sent, agent_peak_memory) = watch.account();
     let mut summary = Summary {
@@ -154,15 +168,15 @@ fn greet(ui: &Ui, target: &Target, session: &Session, status: &Status) {
     ));
 }
 
-/// Asks for a plan, and sees that it is what its digest says.
+/// Asks for a plan and the secrets it needs, and sees that it is what its digest says.
 pub fn plan(
     control: &mut Control,
     disko: serde_json::Value,
     closure: Option<cygnet_protocol::message::ClosureSummary>,
-) -> Result<Plan> {
+) -> Result<(Plan, Vec<Wanted>)> {
     match control.request(&Request::Plan { disko, closure })? {
-        Reply::Plan { plan } if plan.is_intact() => Ok(*plan),
-        Reply::Plan { plan } => Err(crate::error::fault(
+        Reply::Plan { plan, secrets } if plan.is_intact() => Ok((*plan, secrets)),
+        Reply::Plan { plan, .. } => Err(crate::error::fault(
             cygnet_protocol::fault::FaultCode::Garbage,
             "The agent's plan is not what its digest says.",
             format!(
@@ -176,13 +190,13 @@ pub fn plan(
 }
 
 /// A question is understood only with what it is about; without one, `--quiet` holds.
-fn show_plan(ui: &Ui, plan: &Plan, asking: bool) -> Result<()> {
+fn show_plan(ui: &Ui, plan: &Plan, secrets: &[Wanted], asking: bool) -> Result<()> {
     if ui.json() {
-        ui.record(&json!({"type": "plan", "plan": plan}))?;
+        ui.record(&json!({"type": "plan", "plan": plan, "secrets": secrets}))?;
     }
     match (asking, ui.json()) {
-        (true, _) => ui.show(&plan.render()),
-        (false, false) => ui.status(plan.render().trim_end()),
+        (true, _) => ui.show(&plan.render_with(secrets)),
+        (false, false) => ui.status(plan.render_with(secrets).trim_end()),
         (false, true) => {}
     }
     Ok(())

@@ -168,7 +168,7 @@ impl Plan {
 }
 
 /// The dataset that a step makes an encryption root, and where its key is.
-fn zfs_key(step: &Step) -> Option<(&str, &str)> {
+pub(super) fn zfs_key(step: &Step) -> Option<(&str, &str)> {
     let (name, properties, secret) = match step {
         Step::CreatePool { pool, root_properties, secret, .. } => (pool, root_properties, secret),
         Step::CreateDataset { dataset, properties, secret }

@@ -9,8 +9,8 @@
 //! Read in this order: `facts`, `step`, `action` (what a step runs), `sentence` (what it says), then `compile` and its
 //! parts: `target` (which disk is meant), `gpt` (where partitions land), `partition` (tables), `format` (what is destroyed,
 //! and pools), `layers` (what lies between disks and filesystems), `mounting`, `order`, `capacity`, `board` (does it boot?);
-//! and `refusal`, `secret`, `digest`, `render`, `loss` (what is destroyed), `afterwards` (unmounting and remounting),
-//! `resume` (going on in the middle).
+//! and `refusal`, `secret`, `wanted` (which secrets are asked for), `digest`, `render`, `loss` (what is destroyed),
+//! `afterwards` (unmounting and remounting), `resume` (going on in the middle).
 
 mod action;
 mod action_layers;
@@ -35,6 +35,7 @@ mod secret;
 mod sentence;
 mod step;
 mod target;
+mod wanted;
 
 pub use action::{Action, DEVICE_PATIENCE, Input};
 pub use afterwards::{MountPoint, TargetLayout};
@@ -47,6 +48,7 @@ pub use refusal::Refusal;
 pub use resume::GoOn;
 pub use secret::{Key, SecretRef};
 pub use step::Step;
+pub use wanted::{SecretKind, Wanted};
 
 use serde::{Deserialize, Serialize};
 

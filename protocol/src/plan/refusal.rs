@@ -149,7 +149,7 @@ pub enum Refusal {
         /// Path of what has it.
         other: String,
     },
-    /// A file with a key or a passphrase is not there.
+    /// A file with a key or a passphrase is not there, nor can it be put there.
     NoKeyFile {
         /// Its path on the machine that is installed.
         file: String,
@@ -251,7 +251,9 @@ impl Refusal {
             Self::NameTaken { kind, name, other } => {
                 format!("the {kind} is to be called “{name}”, and {other} on this machine is called that already")
             }
-            Self::NoKeyFile { file } => format!("the layout takes a key from {file}, which is not a file on the Pi"),
+            Self::NoKeyFile { file } => {
+                format!("the layout takes a key from {file}, which is not on the Pi, and cannot be put there")
+            }
             Self::FirmwareHidden { board, path, .. } => match path {
                 Some(path) => format!("the {board} cannot boot from this layout: its firmware will not find {path}"),
                 None => format!("the {board} cannot boot from this layout: it has no partition for the firmware"),
@@ -310,7 +312,7 @@ impl Refusal {
             Self::NameTaken { .. } => {
                 "it is on a disk that is not installed on, or was left by something else".to_owned()
             }
-            Self::NoKeyFile { .. } => "keys are not sent with the layout".to_owned(),
+            Self::NoKeyFile { .. } => "it is a place for devices or for the new system, or a directory".to_owned(),
             Self::FirmwareHidden { why, .. } => why.clone(),
             Self::WouldDestroy { .. } => "--keep-data allows no step that loses anything that exists".to_owned(),
             Self::Layout { .. } => "disko does not accept or could not carry out this layout".to_owned(),
@@ -357,7 +359,9 @@ impl Refusal {
             Self::NameTaken { kind, .. } => {
                 format!("close or stop it, unplug the disk it is on, or give the {kind} another name in the layout")
             }
-            Self::NoKeyFile { file } => format!("copy it there first: `scp KEY root@HOST:{file}`"),
+            Self::NoKeyFile { file } => format!(
+                "plug in the device that {file} is on, or name a file in /tmp in the layout, and give it with --secret"
+            ),
             Self::WouldDestroy { .. } => concat!(
                 "install on a blank disk, or back up what you need and leave --keep-data out; ",
                 "--disk NAME=DEVICE chooses another disk"

@@ -3,7 +3,7 @@
 use super::facts::{DiskFacts, human_bytes};
 use super::parts::Stage;
 use super::step::Step;
-use super::{Plan, PlannedDisk, StoreSpace};
+use super::{Plan, PlannedDisk, StoreSpace, Wanted};
 
 /// Width in characters no line exceeds, unless one word does.
 const WIDTH: usize = 100;
@@ -109,6 +109,12 @@ impl Plan {
     /// The plan in plain text, 100 columns wide, with everything a person confirms by its digest.
     #[must_use]
     pub fn render(&self) -> String {
+        self.render_with(&self.wanted())
+    }
+
+    /// As before, with secrets of which it is known whether they are there.
+    #[must_use]
+    pub fn render_with(&self, secrets: &[Wanted]) -> String {
         let mut out = String::new();
         for planned in &self.disks {
             disk(&mut out, planned);
@@ -140,6 +146,18 @@ impl Plan {
         if let Some(store) = &self.store {
             out.push_str("\nSpace\n");
             wrapped(&mut out, "  - ", 4, &space(store));
+        }
+        if !secrets.is_empty() {
+            out.push_str("\nSecrets\n");
+        }
+        for wanted in secrets {
+            let how = match (wanted.there || wanted.given, wanted.kind.is_text()) {
+                (true, _) if wanted.given => "given".to_owned(),
+                (true, _) => "it is on the Pi already".to_owned(),
+                (false, true) => format!("give --secret {}=FILE, or type it when asked", wanted.name),
+                (false, false) => format!("give --secret {}=FILE", wanted.name),
+            };
+            wrapped(&mut out, "  - ", 4, &format!("{wanted}: {how}"));
         }
         if !self.warnings.is_empty() {
             out.push_str("\nWarnings\n");

@@ -108,3 +108,96 @@ fn forward(mut typed: File, keyboard: &Mutex<Keyboard>) {
         }
     }
 }
+
+/// Somebody at a terminal, who runs a program of this host and answers its questions.
+#[derive(Debug)]
+pub struct Typist {
+    ours: File,
+    child: std::process::Child,
+    shown: Arc<Mutex<String>>,
+    seen: usize,
+}
+
+impl Typist {
+    /// Runs `command` with a terminal of its own.
+    ///
+    /// # Errors
+    /// If the kernel gives none, or the program cannot be started.
+    pub fn start(mut command: std::process::Command) -> Result<Typist> {
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).context("opening a pty")?;
+        grantpt(&ours).context("granting the pty")?;
+        unlockpt(&ours).context("unlocking the pty")?;
+        let name = ptsname(&ours, Vec::new()).context("asking for the pty's name")?;
+        let theirs = File::from(
+            open(name.as_c_str(), OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())
+                .context("opening the terminal")?,
+        );
+        let copy = || theirs.try_clone().context("duplicating the terminal");
+        let child = command.stdin(copy()?).stdout(copy()?).stderr(copy()?).spawn().context("starting the program")?;
+        // The command holds the terminal open as long as it lives.
+        drop((command, theirs));
+        let ours = File::from(ours);
+        let shown = Arc::new(Mutex::new(String::new()));
+        let (mut screen, sink) = (ours.try_clone().context("duplicating the pty")?, Arc::clone(&shown));
+        std::thread::Builder::new()
+            .name("screen".into())
+            .spawn(move || {
+                let mut buffer = [0; 4096];
+                // Ends with EIO when the last program has closed the terminal.
+                while let Ok(count @ 1..) = screen.read(&mut buffer) {
+                    let text = String::from_utf8_lossy(&buffer[..count]);
+                    sink.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
+                }
+            })
+            .context("starting the thread that reads the screen")?;
+        Ok(Typist { ours, child, shown, seen: 0 })
+    }
+
+    /// Waits for a question that ends with `end`, and types a line.
+    ///
+    /// # Errors
+    /// If it is not asked in time.
+    pub fn answer(&mut self, end: &str, line: &str, patience: std::time::Duration) -> Result<()> {
+        let deadline = std::time::Instant::now() + patience;
+        loop {
+            let shown = self.shown();
+            if shown.len() > self.seen && shown.ends_with(end) {
+                self.seen = shown.len();
+                return self.ours.write_all(format!("{line}\n").as_bytes()).context("typing");
+            }
+            let over = self.child.try_wait().context("waiting for the program")?;
+            anyhow::ensure!(
+                over.is_none() && std::time::Instant::now() < deadline,
+                "nothing was asked ({over:?}):\n{shown}"
+            );
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+
+    /// Waits for the program's end; its exit status, and all that was shown.
+    ///
+    /// # Errors
+    /// If it does not end in time.
+    pub fn end(mut self, patience: std::time::Duration) -> Result<(std::process::ExitStatus, String)> {
+        let deadline = std::time::Instant::now() + patience;
+        loop {
+            if let Some(status) = self.child.try_wait().context("waiting for the program")? {
+                return Ok((status, self.shown()));
+            }
+            anyhow::ensure!(std::time::Instant::now() < deadline, "it did not end:\n{}", self.shown());
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+    }
+
+    fn shown(&self) -> String {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Typist {
+    fn drop(&mut self) {
+        // Ended already, unless something went wrong.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

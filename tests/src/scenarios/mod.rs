@@ -1,12 +1,14 @@
 //! What is expected of the real programs in the virtual Pi.
 //!
 //! Scenarios run one after the other. Those that leave the Pi as they found it share one: [`refusals`] never writes,
-//! [`failures`], [`steps`] and [`interruptions`] install tiny systems. [`whole`] installs the real one and boots it. [`wifi`] has a Pi
+//! [`failures`], [`steps`], [`interruptions`] and [`secrets`] install tiny systems. [`whole`] installs the real one and
+//! boots it. [`wifi`] has a Pi
 //! of its own, with a radio and no cable.
 
 mod failures;
 mod interruptions;
 mod refusals;
+mod secrets;
 mod steps;
 mod whole;
 mod wifi;
@@ -48,12 +50,19 @@ pub enum Outcome {
 
 /// All scenarios, in the order in which they run.
 pub fn all() -> Vec<Scenario> {
-    [refusals::SCENARIOS, failures::SCENARIOS, steps::SCENARIOS, interruptions::SCENARIOS, whole::SCENARIOS]
-        .into_iter()
-        .flatten()
-        .chain(wifi::scenarios())
-        .map(|(name, what, check)| Scenario { name, what, check: *check })
-        .collect()
+    [
+        refusals::SCENARIOS,
+        failures::SCENARIOS,
+        steps::SCENARIOS,
+        interruptions::SCENARIOS,
+        secrets::SCENARIOS,
+        whole::SCENARIOS,
+    ]
+    .into_iter()
+    .flatten()
+    .chain(wifi::scenarios())
+    .map(|(name, what, check)| Scenario { name, what, check: *check })
+    .collect()
 }
 
 /// A scenario's name, what it expects, and how it is seen.
