@@ -2,10 +2,12 @@
 //!
 //! Scenarios run one after the other. Those that leave the Pi as they found it share one: [`refusals`] never writes,
 //! [`failures`] and [`interruptions`] install tiny systems. [`whole`] installs the real one and boots it. [`wifi`] has a Pi
-//! of its own, with a radio and no cable.
+//! of its own, with a radio and no cable. [`layouts`] compares what is made of disko's layouts with what disko makes, on a
+//! Pi with many disks.
 
 mod failures;
 mod interruptions;
+mod layouts;
 mod refusals;
 mod whole;
 mod wifi;
@@ -47,7 +49,7 @@ pub enum Outcome {
 
 /// All scenarios, in the order in which they run.
 pub fn all() -> Vec<Scenario> {
-    [refusals::SCENARIOS, failures::SCENARIOS, interruptions::SCENARIOS, whole::SCENARIOS]
+    [refusals::SCENARIOS, failures::SCENARIOS, interruptions::SCENARIOS, layouts::SCENARIOS, whole::SCENARIOS]
         .into_iter()
         .flatten()
         .chain(wifi::scenarios())
