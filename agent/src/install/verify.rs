@@ -178,7 +178,8 @@ fn places(plan: &Plan) -> Vec<Place> {
         let Step::Mount { source, target, fstype, .. } = step else { continue };
         let top = PathBuf::from(target);
         places.push(Place { directory: top.clone(), top: top.clone() });
-        let by_label = ["/dev/disk/by-partlabel/", "/dev/disk/by-partuuid/"].iter().any(|links| source.starts_with(links));
+        let by_label =
+            ["/dev/disk/by-partlabel/", "/dev/disk/by-partuuid/"].iter().any(|links| source.starts_with(links));
         let on_disk = by_label || plan.disks.iter().any(|disk| source.starts_with(&disk.device));
         if on_disk && matches!(fstype.as_str(), "vfat" | "ext2" | "ext3" | "ext4" | "btrfs") {
             places.push(Place { directory: top.join("boot"), top });

@@ -247,17 +247,19 @@ pub fn differences(ours: &Facts, disko: &Facts, allowed: &[Allowed]) -> (Vec<Str
     let nothing = Vec::new();
     for section in sections {
         let (a, b) = (ours.get(section).unwrap_or(&nothing), disko.get(section).unwrap_or(&nothing));
+        let mut explained = false;
         let mut only = |side: &[String], other: &[String]| -> Vec<String> {
             let missing = side.iter().filter(|line| !other.contains(line));
             let unexplained = missing.filter(|line| {
                 let why = allowed.iter().find(|allowed| line.contains(allowed.shows));
+                explained |= why.is_some();
                 seen.extend(why.map(|allowed| allowed.title));
                 why.is_none()
             });
             unexplained.cloned().collect()
         };
         let (mut left, mut right) = (only(a, b), only(b, a));
-        if left.is_empty() && right.is_empty() && a != b && allowed.is_empty() {
+        if left.is_empty() && right.is_empty() && a != b && !explained {
             // The same lines in another order, or more often.
             (left, right) = (a.clone(), b.clone());
         }
