@@ -87,6 +87,8 @@ pub fn look(disks: &[String], layers: &[Layer]) -> String {
         };
         lines.extend([open, settle.to_owned()]);
     }
+    // lsblk reads udev's database, which may be behind what was written last.
+    lines.extend(["udevadm trigger --settle --subsystem-match=block".to_owned(), settle.to_owned()]);
     lines.push(LOOK.to_owned());
     lines.extend(closed(layers));
     lines.push(settle.to_owned());
