@@ -134,7 +134,8 @@ fn kept(section: &str, lines: &[String]) -> Vec<String> {
         let line = line.trim();
         // Salts and digests go on for lines of hex.
         let bytes = line.split(' ').all(|word| word.len() == 2 && word.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        !line.is_empty() && !(kind == "luksDump" && bytes) && !aside.iter().any(|start| line.starts_with(start))
+        let is_aside = aside.iter().any(|start| line.starts_with(start)) || kind == "luksDump" && bytes;
+        !(line.is_empty() || is_aside)
     };
     let mut kept: Vec<String> = match kind {
         "lsblk" => return tree(&lines.join("\n")),

@@ -62,7 +62,7 @@ fn paths(numbers: std::ops::Range<usize>) -> Vec<String> {
 impl World {
     /// The present Pi is one with many disks, and has those of two sets of `count` plugged in.
     fn bench(&mut self, count: usize) -> Result<()> {
-        if !self.pi.as_ref().is_some_and(|pi| pi.ssd(&serial(0)).is_ok()) {
+        if self.pi.as_ref().is_none_or(|pi| pi.ssd(&serial(0)).is_err()) {
             self.make_bench()?;
         }
         let wanted: Vec<String> = (0..DISKS.min(2 * count)).map(serial).collect();
