@@ -16,6 +16,10 @@ use std::time::Duration;
 const ATTEMPTS: u32 = 6;
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// The same for a release, which may meet many things that somebody really holds.
+const RELEASE_ATTEMPTS: u32 = 3;
+const RELEASE_PAUSE: Duration = Duration::from_millis(700);
+
 /// The export phase.
 pub fn export(installation: &Installation<'_>) -> Result<Outcome, Fault> {
     let target = &installation.agent.places.target;
@@ -47,7 +51,7 @@ fn insist(installation: &Installation<'_>, argv: &[String], sentence: &str, allo
         match installation.runner(Phase::Export).run(argv) {
             Ok(()) => break,
             Err(RunError::Failed { .. }) if allow_failure => break,
-            Err(RunError::Failed { tail, .. }) if attempt < ATTEMPTS && tail.contains("busy") => {
+            Err(RunError::Failed { tail, .. }) if attempt < ATTEMPTS && is_held(&tail) => {
                 let holders = holders(target);
                 let by = if holders.is_empty() { "nobody to be seen".into() } else { holders.join(", ") };
                 installation.warn(format!("{sentence}: busy, held by {by}; trying again"));
@@ -68,6 +72,25 @@ fn insist(installation: &Installation<'_>, argv: &[String], sentence: &str, allo
         }
     }
     Ok(())
+}
+
+/// Whether a tool could not let go because somebody uses it: each has words of its own.
+fn is_held(said: &str) -> bool {
+    let said = said.to_lowercase();
+    // umount, zpool, dmsetup; vgchange and cryptsetup; mdadm.
+    ["busy", "in use", "exclusive access"].iter().any(|words| said.contains(words))
+}
+
+/// Runs one command of a release; what is held for a moment only is let go of a moment later.
+fn let_go(argv: &[&str]) {
+    for attempt in 1..=RELEASE_ATTEMPTS {
+        match capture(argv) {
+            Err(RunError::Failed { tail, .. }) if attempt < RELEASE_ATTEMPTS && is_held(&tail) => {
+                std::thread::sleep(RELEASE_PAUSE);
+            }
+            Ok(_) | Err(_) => break,
+        }
+    }
 }
 
 /// Imports without -f: that works only if the export was clean, whatever the host id.
@@ -134,7 +157,7 @@ pub fn release(agent: &Agent, plan: &Plan) {
         }
         for action in step.actions() {
             if let Action::Run { argv, .. } = action {
-                let _ = capture(&argv.iter().map(String::as_str).collect::<Vec<_>>());
+                let_go(&argv.iter().map(String::as_str).collect::<Vec<_>>());
             }
         }
     }
@@ -233,6 +256,21 @@ mod tests {
         child.wait().unwrap();
         assert_eq!(found, [format!("sleep ({})", child.id())]);
         assert!(below("/mnt/nix", "/mnt") && below("/mnt", "/mnt") && !below("/mnt2", "/mnt"));
+    }
+    /// As the tools of Debian 13 say it.
+    #[test]
+    fn what_is_held_for_a_moment_is_tried_again() {
+        for said in [
+            "umount: /mnt: target is busy.",
+            "cannot export 'rpool': pool is busy",
+            "  Logical volume pool/root in use.",
+            "Device crypted is still in use.",
+            "mdadm: Cannot get exclusive access to /dev/md/raid1:Perhaps a running process, mounted filesystem or active volume group?",
+            "device-mapper: remove ioctl on crypted1 failed: Device or resource busy",
+        ] {
+            assert!(is_held(said), "{said}");
+        }
+        assert!(!is_held("umount: /mnt: not mounted.") && !is_held("cannot open 'rpool': no such pool"));
     }
     #[test]
     fn only_pools_of_the_target_and_swap_on_its_disks_are_ours() {

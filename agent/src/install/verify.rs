@@ -2,7 +2,7 @@
 
 use super::{Installation, Outcome};
 use cygnet_protocol::fault::{Fault, FaultCode};
-use cygnet_protocol::plan::Step;
+use cygnet_protocol::plan::{Plan, Step};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -58,7 +58,8 @@ fn firmware_missing(board: &str, files: &[String]) -> Vec<&'static str> {
 /// The verify phase.
 pub fn boot_files(installation: &Installation<'_>) -> Result<Outcome, Fault> {
     let toplevel = &installation.job.closure.toplevel;
-    for (directory, _) in mounts(installation) {
+    let places = places(&installation.job.plan);
+    for Place { directory, top } in &places {
         let configuration = directory.join("extlinux/extlinux.conf");
         let Ok(text) = fs::read_to_string(&configuration) else { continue };
         let entry = default_entry(&text).map_err(|why| not_bootable(&configuration, &why))?;
@@ -67,7 +68,7 @@ pub fn boot_files(installation: &Installation<'_>) -> Result<Outcome, Fault> {
         }
         for (name, original) in [(Some(&entry.kernel), "kernel"), (entry.initrd.as_ref(), "initrd")] {
             let Some(name) = name else { continue };
-            let copy = resolve(&configuration, name, &directory);
+            let copy = resolve(&configuration, name, top);
             let original = installation.agent.places.target.join(toplevel.trim_start_matches('/')).join(original);
             same_size(&copy, &original, &installation.agent.places.target)
                 .map_err(|why| not_bootable(&configuration, &why))?;
@@ -75,7 +76,7 @@ pub fn boot_files(installation: &Installation<'_>) -> Result<Outcome, Fault> {
         return Ok(installation.task(format!("{} starts {toplevel}, its files are complete", configuration.display())));
     }
     // Other loaders are checked by their presence; their formats follow with their boards.
-    for (directory, _) in mounts(installation) {
+    for Place { directory, .. } in &places {
         for sign in ["loader/entries", "config.txt", "grub/grub.cfg", "EFI/BOOT/BOOTAA64.EFI"] {
             if directory.join(sign).exists() {
                 return Ok(installation.task(format!("{} is there", directory.join(sign).display())));
@@ -84,7 +85,7 @@ pub fn boot_files(installation: &Installation<'_>) -> Result<Outcome, Fault> {
     }
     Err(not_bootable(
         &installation.agent.places.target,
-        "no boot loader's configuration is on any of its file systems (extlinux/extlinux.conf, loader/entries, config.txt)",
+        "no boot loader's configuration is on a file system that one can read (extlinux/extlinux.conf, loader/entries, config.txt)",
     ))
 }
 
@@ -160,6 +161,33 @@ fn same_size(copy: &Path, original: &Path, target: &Path) -> Result<(), String> 
     }
 }
 
+/// Where a boot loader may look.
+#[derive(Debug, PartialEq)]
+struct Place {
+    /// For its configuration.
+    directory: PathBuf,
+    /// For paths that begin with a slash: the top of that file system.
+    top: PathBuf,
+}
+
+/// Every file system of its own, and `/boot` on one that U-Boot can read: it knows ext4, btrfs and FAT on partitions, and
+/// nothing of pools, arrays, LVM and LUKS (its `boot_prefixes` are `/` and `/boot/`).
+fn places(plan: &Plan) -> Vec<Place> {
+    let mut places = Vec::new();
+    for step in &plan.steps {
+        let Step::Mount { source, target, fstype, .. } = step else { continue };
+        let top = PathBuf::from(target);
+        places.push(Place { directory: top.clone(), top: top.clone() });
+        let by_label =
+            ["/dev/disk/by-partlabel/", "/dev/disk/by-partuuid/"].iter().any(|links| source.starts_with(links));
+        let on_disk = by_label || plan.disks.iter().any(|disk| source.starts_with(&disk.device));
+        if on_disk && matches!(fstype.as_str(), "vfat" | "ext2" | "ext3" | "ext4" | "btrfs") {
+            places.push(Place { directory: top.join("boot"), top });
+        }
+    }
+    places
+}
+
 /// Where the plan mounted what, and as which type.
 fn mounts(installation: &Installation<'_>) -> Vec<(PathBuf, String)> {
     installation
@@ -206,6 +234,34 @@ mod tests {
         let conf = at("boot/extlinux/extlinux.conf");
         assert_eq!(resolve(&conf, "../nixos/a", &at("boot")), at("boot/extlinux/../nixos/a"));
         assert_eq!(resolve(&conf, "/nixos/a", &at("boot")), at("boot/nixos/a"));
+    }
+
+    /// parted's MBR with nothing but a root on it has its boot loader's files in a directory of that root.
+    #[test]
+    fn boot_is_looked_for_on_a_root_that_a_loader_can_read() {
+        let mut plan = crate::journal::tests::job().plan;
+        let disk = plan.disks[0].device.clone();
+        let mut looked_in = |source: &str, fstype: &str| {
+            plan.steps = vec![Step::Mount {
+                source: source.to_owned(),
+                target: "/mnt".into(),
+                fstype: fstype.to_owned(),
+                options: Vec::new(),
+            }];
+            places(&plan).into_iter().map(|place| place.directory).collect::<Vec<_>>()
+        };
+        let both = [PathBuf::from("/mnt"), PathBuf::from("/mnt/boot")];
+        assert_eq!(looked_in(&format!("{disk}-part1"), "ext4"), both);
+        assert_eq!(looked_in("/dev/disk/by-partlabel/disk-main-root", "btrfs"), both);
+        for (source, fstype) in [
+            ("rpool/root", "zfs"),
+            ("/dev/mapper/crypted", "ext4"),
+            ("/dev/pool/root", "ext4"),
+            ("/dev/disk/by-id/md-name-any:raid1-part1", "ext4"),
+            ("/dev/disk/by-partlabel/disk-main-root", "xfs"),
+        ] {
+            assert_eq!(looked_in(source, fstype), both[..1], "{source}");
+        }
     }
 
     #[test]

@@ -93,11 +93,15 @@ pub(super) fn tolerated(action: Action) -> Action {
 
 /// Lets the kernel and udev see a changed table. disko tolerates a failing partprobe, because udev's own re-read may win.
 pub(super) fn reread(device: &str) -> [Action; 3] {
-    [
-        tolerated(run(["partprobe", device])),
-        run(["udevadm", "trigger", "--subsystem-match=block"]),
-        run(["udevadm", "settle", "--timeout", "120"]),
-    ]
+    let [trigger, settle] = announce(device);
+    [tolerated(run(["partprobe", device])), trigger, settle]
+}
+
+/// Lets udev look at a device and its partitions anew (udevadm(8): the name matches its children, too), and waits until it
+/// has. Events of other disks would start arrays and volume groups that are nobody's business here.
+pub(super) fn announce(device: &str) -> [Action; 2] {
+    let name = format!("--name-match={device}");
+    [run(["udevadm", "trigger", "--subsystem-match=block", &name]), run(["udevadm", "settle", "--timeout", "120"])]
 }
 
 /// Gives a program that asks for a secret what it asks for.

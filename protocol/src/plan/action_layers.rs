@@ -1,6 +1,6 @@
 //! What a step runs, continued: parted, hybrid MBRs, and the layers between disks and filesystems.
 
-use super::action::{Action, Input, asking, reread, run, tolerated};
+use super::action::{Action, Input, announce, asking, reread, run, tolerated};
 use super::parts::SwapFile;
 use super::secret::Key;
 use super::step::Step;
@@ -76,7 +76,7 @@ impl Step {
                         actions.push(run(nested.into_iter().chain(["--activate", device, &number])));
                     }
                 }
-                actions.extend(settle());
+                actions.extend(announce(device));
                 actions
             }
             Self::CreateTable { device, format, .. } => vec![run(["parted", "-s", device, "--", "mklabel", format])],
@@ -90,7 +90,7 @@ impl Step {
                 let set = |flag: &String| run(["parted", "-s", device, "--", "set", &number, flag, "on"]);
                 actions.extend(flags.iter().map(set));
                 if !flags.is_empty() {
-                    actions.extend(settle());
+                    actions.extend(announce(device));
                 }
                 actions
             }
@@ -237,6 +237,42 @@ impl Step {
             | Self::SwapOff { .. }
             | Self::ClearAway { .. }
             | Self::ExportPool { .. } => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Stage;
+
+    #[test]
+    fn only_the_disk_that_changed_is_looked_at_anew() {
+        let device = "/dev/disk/by-id/usb-x".to_owned();
+        let stage = Stage::Partition;
+        let flags = vec!["boot".to_owned()];
+        let (name, end) = ("primary".to_owned(), "100%".to_owned());
+        let steps = [
+            Step::ZapTable { device: device.clone() },
+            Step::MakeHybridMbr { device: device.clone(), entries: Vec::new(), protective_first: true, stage },
+            Step::CreateTablePartition {
+                device,
+                number: 1,
+                name,
+                fs_type: None,
+                start: "1M".into(),
+                end,
+                flags,
+                stage,
+            },
+        ];
+        for step in steps {
+            let triggers: Vec<Vec<String>> =
+                step.actions().iter().map(Action::argv).filter(|argv| argv.contains(&"trigger".to_owned())).collect();
+            assert!(!triggers.is_empty());
+            for argv in triggers {
+                assert!(argv.contains(&"--name-match=/dev/disk/by-id/usb-x".to_owned()), "{argv:?}");
+            }
         }
     }
 }

@@ -69,7 +69,11 @@ impl Plan {
     #[must_use]
     pub fn remount(&self) -> Vec<Step> {
         let mut steps = self.reopen(self.steps.len());
-        steps.extend(self.steps.iter().filter(|step| step.phase() == Stage::Mount).cloned());
+        for step in self.steps.iter().filter(|step| step.phase() == Stage::Mount) {
+            // What was just assembled or opened has partitions and links that udev is still about to make.
+            steps.extend(device_used(step).map(waited_for));
+            steps.push(step.clone());
+        }
         steps
     }
 
@@ -80,13 +84,15 @@ impl Plan {
         for step in made {
             match step {
                 Step::CreateArray { name, members, .. } => {
+                    steps.extend(members.iter().map(|member| waited_for(member)));
                     steps.push(Step::AssembleArray { name: name.clone(), members: members.clone() });
                 }
-                Step::CreateVolumeGroup { group, .. } => {
+                Step::CreateVolumeGroup { group, members, .. } => {
+                    steps.extend(members.iter().map(|member| waited_for(member)));
                     steps.push(Step::ActivateVolumeGroup { group: group.clone() });
                 }
                 Step::OpenLuks { device, name, key, allow_discards, bypass_workqueues, arguments, .. } => {
-                    steps.push(Step::WaitForDevice { path: device.clone(), within: None, stage: Stage::Mount });
+                    steps.push(waited_for(device));
                     steps.push(Step::OpenLuks {
                         device: device.clone(),
                         name: name.clone(),
@@ -165,6 +171,24 @@ impl Plan {
             (true, false, false) => format!("{member}1"),
         }
     }
+}
+
+fn waited_for(device: &str) -> Step {
+    Step::WaitForDevice { path: device.to_owned(), within: None, stage: Stage::Mount }
+}
+
+/// The device that a step mounts or swaps on.
+fn device_used(step: &Step) -> Option<&str> {
+    let device = match step {
+        Step::Mount { source, options, .. }
+            if !options.iter().any(|option| matches!(option.as_str(), "bind" | "rbind")) =>
+        {
+            source
+        }
+        Step::SwapOn { device, .. } => device,
+        _ => return None,
+    };
+    device.starts_with("/dev/").then_some(device.as_str())
 }
 
 /// The dataset that a step makes an encryption root, and where its key is.

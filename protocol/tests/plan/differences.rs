@@ -119,8 +119,8 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference {
         title: "Waiting for the very device",
         disko: "triggers and settles all of udev",
-        ours: "does so, too, and then waits for each link it needs, for a minute, and sees that it leads to the right disk",
-        why: "links that come late (#739), or lead to another disk with the same label (#1124)",
+        ours: "lets udev look only at the disk that changed, and then waits for each link it needs, for a minute, and sees that it leads to the right disk",
+        why: "links that come late (#739), or lead to another disk with the same label (#1124); events of other disks would start arrays and volume groups on them",
         apply: Some(|sides| {
             let disko = drop_if(&mut sides.disko, is_waiting);
             drop_if(&mut sides.ours, is_waiting) || disko

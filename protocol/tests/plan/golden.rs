@@ -158,7 +158,8 @@ fn unmounting_undoes_mounting_and_remounting_repeats_it() {
     let again = said(plan.remount());
     assert_eq!(again[0], "Import pool “rpool” without mounting it");
     assert_eq!(again[1], "Mount rpool/system/root at /mnt as zfs");
-    assert_eq!(again.len(), 9);
+    // Two partitions and the swap are waited for.
+    assert_eq!(again.len(), 9 + 3);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::fixtures::{DISK, NAMES, blank_disks, devices, fixture, options, plan};
 use cygnet_protocol::plan::{self, Action, Input, Options, Refusal, SecretRef, Stage, Step};
+use std::collections::BTreeSet;
 
 fn argvs(steps: &[Step]) -> Vec<String> {
     steps.iter().flat_map(Step::actions).map(|action| action.argv().join(" ")).collect()
@@ -79,6 +80,29 @@ fn after_a_restart_it_is_opened_outermost_first_and_nothing_is_made() {
     assert_eq!(mapper[..2], ["cryptsetup open /dev/vda c --key-file /k", "partprobe /dev/mapper/c"]);
     assert_eq!(mapper[2], "mdadm --assemble /dev/md/r5 /dev/vdb /dev/vdc");
     assert_eq!(remounted("bcachefs").len(), 1);
+}
+
+/// A link to a partition of an array is there only when udev has looked at the array that was assembled just before.
+#[test]
+fn after_a_restart_every_device_is_waited_for_before_it_is_used() {
+    for name in ["mdadm", "luks-lvm", "lvm-raid", "luks-on-mdadm", "x-rpi5-zfs-legacy", "tests-zfs-encrypted-root"] {
+        let mut waited = BTreeSet::new();
+        for step in plan(name).1.remount() {
+            let used = match &step {
+                Step::WaitForDevice { path, .. } => {
+                    waited.insert(path.clone());
+                    continue;
+                }
+                Step::Mount { source, .. } if source.starts_with("/dev/") => vec![source.clone()],
+                Step::SwapOn { device, .. } | Step::OpenLuks { device, .. } => vec![device.clone()],
+                Step::AssembleArray { members, .. } => members.clone(),
+                _ => continue,
+            };
+            for device in used {
+                assert!(waited.contains(&device), "{name}: {device} is used without having been waited for");
+            }
+        }
+    }
 }
 
 #[test]

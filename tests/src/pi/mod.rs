@@ -54,6 +54,7 @@ pub mod zfs;
 pub use builder::Builder;
 pub use dhcp::{Dhcp, Dns, Router};
 pub use kernel::{Kernel, kernel};
+pub use login::quoted;
 pub use machine::Pi;
 pub use net::Lan;
 pub use smoke::smoke;

@@ -72,6 +72,7 @@ pub const PACKAGES: &[&str] = &[
     "cryptsetup-bin",
     "mdadm",
     "lvm2",
+    "thin-provisioning-tools",
     "zfsutils-linux",
     "nix-bin",
 ];

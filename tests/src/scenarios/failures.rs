@@ -184,13 +184,14 @@ pub fn verify_store(world: &mut World) -> Result<()> {
 }
 
 /// A file of the host's store with one bit flipped, for as long as this lives.
-struct Tampered {
+pub struct Tampered {
     file: std::path::PathBuf,
     whole: Vec<u8>,
 }
 
 impl Tampered {
-    fn new(file: &Path) -> Result<Self> {
+    /// Damages it.
+    pub fn new(file: &Path) -> Result<Self> {
         let whole = fs::read(file).with_context(|| format!("reading {}", file.display()))?;
         let mut damaged = whole.clone();
         *damaged.first_mut().context("an empty file cannot be damaged")? ^= 1;

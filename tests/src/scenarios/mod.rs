@@ -1,12 +1,13 @@
 //! What is expected of the real programs in the virtual Pi.
 //!
 //! Scenarios run one after the other. Those that leave the Pi as they found it share one: [`refusals`] never writes,
-//! [`failures`], [`steps`], [`interruptions`] and [`secrets`] install tiny systems. [`whole`] installs the real one and
-//! boots it. [`wifi`] has a Pi
-//! of its own, with a radio and no cable.
+//! [`failures`], [`steps`], [`interruptions`] and [`secrets`] install tiny systems. [`layouts`] compares what is made of
+//! disko's layouts with what disko makes, on a Pi with many disks. [`whole`] installs the real system and boots it.
+//! [`wifi`] has a Pi of its own, with a radio and no cable.
 
 mod failures;
 mod interruptions;
+mod layouts;
 mod refusals;
 mod secrets;
 mod steps;
@@ -56,6 +57,7 @@ pub fn all() -> Vec<Scenario> {
         steps::SCENARIOS,
         interruptions::SCENARIOS,
         secrets::SCENARIOS,
+        layouts::SCENARIOS,
         whole::SCENARIOS,
     ]
     .into_iter()
