@@ -217,6 +217,10 @@ impl Step {
             // What Step::actions answers itself.
             Self::Deactivate { .. }
             | Self::ClearPoolLabel { .. }
+            | Self::ClearArrayMember { .. }
+            | Self::RemovePhysicalVolume { .. }
+            | Self::EraseLabels { .. }
+            | Self::ProveBlank { .. }
             | Self::WipeSignatures { .. }
             | Self::ZapTable { .. }
             | Self::ClearTable { .. }

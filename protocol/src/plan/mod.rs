@@ -7,8 +7,8 @@
 //! is decided, and every stage is done for all disks before the next begins.
 //!
 //! Read in this order: `facts`, `step`, `action` (what a step runs), `sentence` (what it says), then `compile` and its
-//! parts: `target` (which disk is meant), `gpt` (where partitions land), `partition` (tables), `format` (what is destroyed,
-//! and pools), `layers` (what lies between disks and filesystems), `mounting`, `order`, `capacity`; and `refusal`,
+//! parts: `target` (which disk is meant), `serial` (whether its name tells), `gpt` (where partitions land), `partition` (tables), `destroy` (what is
+//! there), `format` (pools), `layers` (what lies between disks and filesystems), `mounting`, `order`, `capacity`; and `refusal`,
 //! `secret`, `digest`, `render`, `afterwards` (unmounting and remounting).
 
 mod action;
@@ -16,6 +16,7 @@ mod action_layers;
 mod afterwards;
 mod capacity;
 mod compile;
+mod destroy;
 mod digest;
 mod facts;
 mod format;
@@ -29,6 +30,7 @@ mod refusal;
 mod render;
 mod secret;
 mod sentence;
+mod serial;
 mod step;
 mod target;
 
@@ -38,12 +40,15 @@ pub use capacity::space_needed;
 pub use compile::compile;
 pub use digest::{Digest, NotADigest};
 pub use facts::{DiskFacts, Fingerprint, PartitionFacts, human_bytes};
-pub use parts::{BcachefsDevice, HookTime, HybridEntry, Stage, SwapFile, Vdev};
+pub use parts::{BcachefsDevice, HookTime, HybridEntry, Span, Stage, SwapFile, Vdev};
 pub use refusal::Refusal;
 pub use secret::{Key, SecretRef};
+pub use serial::shares_its_serial;
 pub use step::Step;
+pub use target::objections;
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Where the new system's filesystems are mounted; disko's `rootMountPoint`, which hooks may have written out.
 pub const TARGET: &str = "/mnt";
@@ -86,6 +91,10 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What the person should know, though it does not forbid the installation.
     pub warnings: Vec<String>,
+    /// What is lost with each disk that is destroyed, in words, by the disk's name: more than its facts tell. Sizes in use
+    /// change by themselves, so no digest covers this; what identifies the contents is in the facts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub losses: BTreeMap<String, Vec<String>>,
     /// Covers version, disks and steps.
     pub digest: Digest,
 }
@@ -115,7 +124,7 @@ struct Covered<'a> {
 impl Plan {
     fn new(disks: Vec<PlannedDisk>, steps: Vec<Step>, warnings: Vec<String>) -> Self {
         let digest = Self::digest_of(VERSION, &disks, &steps);
-        Self { version: VERSION, disks, steps, warnings, digest }
+        Self { version: VERSION, disks, steps, warnings, losses: BTreeMap::new(), digest }
     }
 
     fn digest_of(version: u32, disks: &[PlannedDisk], steps: &[Step]) -> Digest {

@@ -101,6 +101,16 @@ pub struct SwapFile {
     pub size: String,
 }
 
+/// A part of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Span {
+    /// Where it begins, bytes.
+    pub offset: u64,
+    /// Length, bytes.
+    pub length: u64,
+}
+
 /// A member of a bcachefs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -48,6 +48,16 @@ impl Step {
                 format!("Stop using old swap on {device}, if it is in use")
             }
             Self::ClearPoolLabel { device } => format!("Remove the ZFS labels from {device}"),
+            Self::ClearArrayMember { device } => format!("Remove the RAID superblock from {device}"),
+            Self::RemovePhysicalVolume { device } => format!("Remove the LVM physical volume {device}"),
+            Self::EraseLabels { device, spans } => {
+                let bytes = spans.iter().fold(0_u64, |sum, span| sum.saturating_add(span.length));
+                format!(
+                    "Write zeros ({}) on {device} where old and new partitions begin and end",
+                    human_bytes(bytes)
+                )
+            }
+            Self::ProveBlank { device, .. } => format!("Stop unless nothing is found on {device} any more"),
             Self::WipeSignatures { device, .. } => format!("Remove all signatures from {device}"),
             Self::ZapTable { device } => format!("Remove the partition table of {device}"),
             Self::ClearTable { device, .. } => format!("Write an empty GPT on {device}"),
