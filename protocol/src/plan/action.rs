@@ -242,7 +242,8 @@ impl Step {
             Self::Unmount { target } => vec![run(["umount", target])],
             Self::SwapOff { device } => vec![run(["swapoff", device])],
             Self::ExportPool { pool } => vec![run(["zpool", "export", pool])],
-            Self::MakeHybridMbr { .. }
+            Self::MarkBootable { .. }
+            | Self::MakeHybridMbr { .. }
             | Self::CreateTable { .. }
             | Self::CreateTablePartition { .. }
             | Self::FormatLuks { .. }

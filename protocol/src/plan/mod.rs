@@ -40,7 +40,7 @@ pub use capacity::space_needed;
 pub use compile::compile;
 pub use digest::{Digest, NotADigest};
 pub use facts::{DiskFacts, Fingerprint, PartitionFacts, human_bytes};
-pub use parts::{BcachefsDevice, HookTime, HybridEntry, Span, Stage, SwapFile, Vdev};
+pub use parts::{BcachefsDevice, BootMark, HookTime, HybridEntry, Span, Stage, SwapFile, Vdev};
 pub use refusal::Refusal;
 pub use secret::{Key, SecretRef};
 pub use serial::shares_its_serial;

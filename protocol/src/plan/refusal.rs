@@ -331,7 +331,11 @@ impl Refusal {
                 format!("set disko.devices.disk.{disk}.device to the disk you mean to install on")
             }
             Self::ReadOnly { .. } => "release the write protection, or use another disk".to_owned(),
-            Self::InUse { .. } => "unmount, swapoff or export what is named, or restart the machine".to_owned(),
+            Self::InUse { .. } => concat!(
+                "unmount, swapoff, export or stop what is named (mdadm --stop, vgchange -an, cryptsetup close), ",
+                "or restart the machine"
+            )
+            .to_owned(),
             Self::KeepsContents { disk, .. } => format!(
                 "back up what you need, and set disko.devices.disk.{disk}.destroy = true, or blank the disk yourself"
             ),

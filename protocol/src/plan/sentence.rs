@@ -1,7 +1,7 @@
 //! A step in the words of the person who confirms it.
 
 use super::facts::human_bytes;
-use super::parts::{HybridEntry, SwapFile, Vdev};
+use super::parts::{BootMark, HybridEntry, SwapFile, Vdev};
 use super::secret::SecretRef;
 use super::step::Step;
 use crate::disko::names::type_name;
@@ -120,6 +120,15 @@ impl Step {
             Self::CreateVolume { dataset, size, properties, arguments, secret } => {
                 let with = with(secret.as_ref());
                 format!("Create volume {dataset} of {size}{}{}{with}", words(arguments), pairs(properties))
+            }
+            Self::MarkBootable { device, marks, .. } => {
+                let mark = |mark: &BootMark| {
+                    let attributes = mark.attributes.iter().map(|bit| attribute(*bit));
+                    let how: Vec<String> = attributes.chain(mark.flags.iter().cloned()).collect();
+                    format!("partition {} ({})", mark.number, how.join(", "))
+                };
+                let marks: Vec<String> = marks.iter().map(mark).collect();
+                format!("Make {device} bootable from {}", marks.join(" and "))
             }
             Self::MakeHybridMbr { device, entries, .. } => {
                 let entry = |entry: &HybridEntry| {

@@ -2,7 +2,7 @@
 //!
 //! A step is data. What it runs is in [`super::action`], what it says to people in [`super::sentence`].
 
-use super::parts::{BcachefsDevice, HookTime, HybridEntry, Span, Stage, SwapFile, Vdev};
+use super::parts::{BcachefsDevice, BootMark, HookTime, HybridEntry, Span, Stage, SwapFile, Vdev};
 use super::secret::{Key, SecretRef};
 use crate::disko::Variable;
 use serde::{Deserialize, Serialize};
@@ -101,6 +101,16 @@ pub enum Step {
         last_lba: Option<u64>,
         /// Logical sector size in bytes.
         sector_bytes: Option<u32>,
+        /// Partition for disks, Format for others.
+        #[serde(default = "partition_stage", skip_serializing_if = "is_partition_stage")]
+        stage: Stage,
+    },
+    /// Set what makes firmware boot from partitions, when the table is complete: half of a table is never booted from.
+    MarkBootable {
+        /// Whole disk, array or LUKS device.
+        device: String,
+        /// Which, and how.
+        marks: Vec<BootMark>,
         /// Partition for disks, Format for others.
         #[serde(default = "partition_stage", skip_serializing_if = "is_partition_stage")]
         stage: Stage,
@@ -465,6 +475,7 @@ impl Step {
             | Self::Hook { stage, .. }
             | Self::ClearTable { stage, .. }
             | Self::CreatePartition { stage, .. }
+            | Self::MarkBootable { stage, .. }
             | Self::MakeHybridMbr { stage, .. }
             | Self::CreateTable { stage, .. }
             | Self::CreateTablePartition { stage, .. } => *stage,

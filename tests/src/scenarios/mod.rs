@@ -1,12 +1,13 @@
 //! What is expected of the real programs in the virtual Pi.
 //!
 //! Scenarios run one after the other. Those that leave the Pi as they found it share one: [`refusals`] never writes,
-//! [`failures`] and [`interruptions`] install tiny systems. [`whole`] installs the real one and boots it. [`wifi`] has a Pi
+//! [`failures`], [`stale`] and [`interruptions`] install tiny systems. [`whole`] installs the real one and boots it. [`wifi`] has a Pi
 //! of its own, with a radio and no cable.
 
 mod failures;
 mod interruptions;
 mod refusals;
+mod stale;
 mod whole;
 mod wifi;
 
@@ -47,7 +48,7 @@ pub enum Outcome {
 
 /// All scenarios, in the order in which they run.
 pub fn all() -> Vec<Scenario> {
-    [refusals::SCENARIOS, failures::SCENARIOS, interruptions::SCENARIOS, whole::SCENARIOS]
+    [refusals::SCENARIOS, failures::SCENARIOS, stale::SCENARIOS, interruptions::SCENARIOS, whole::SCENARIOS]
         .into_iter()
         .flatten()
         .chain(wifi::scenarios())
