@@ -219,7 +219,13 @@ fn disks() {
         size_bytes: 1 << 40,
         logical_sector_bytes: 512,
         physical_sector_bytes: 4096,
-        health: Health { verdict: Verdict::Passed, celsius: Some(41), hours: Some(99), worn_percent: Some(3), why: None },
+        health: Health {
+            verdict: Verdict::Passed,
+            celsius: Some(41),
+            hours: Some(99),
+            worn_percent: Some(3),
+            why: None,
+        },
         holds: Layer {
             path: "/dev/sda".into(),
             kind: "disk".into(),

@@ -7,7 +7,7 @@ use cygnet_protocol::disks::{DiskList, DiskReport, Layer};
 use cygnet_protocol::fault::Fault;
 use cygnet_protocol::plan::{DiskFacts, Plan, objections, shares_its_serial};
 
-/// Every disk and what is on it. With [`Depth::Quiet`] nobody who works on a disk notices.
+/// Every disk and what is on it. While an installation runs, it does not notice.
 pub fn list(installing: bool) -> Result<DiskList, Fault> {
     let (depth, seen) = if installing {
         // To ask whether a disk is held is to hold it for a moment.
@@ -21,7 +21,10 @@ pub fn list(installing: bool) -> Result<DiskList, Fault> {
         Some(report(device, facts, &seen.facts, survey.layer(device), depth))
     });
     let notes = if installing {
-        vec!["an installation is running: disks were not asked for their health, pools not for their datasets".to_owned()]
+        vec![
+            "an installation is running: disks were not asked for their health, pools not for their datasets"
+                .to_owned(),
+        ]
     } else {
         Vec::new()
     };
@@ -79,15 +82,14 @@ pub(super) fn losses(plan: &mut Plan, seen: &Seen) {
 fn losses_elsewhere(layer: &Layer, gone: &[&String]) -> Vec<String> {
     let is_elsewhere = |member: &&String| {
         let device = member.trim_end_matches(", not here");
-        !gone.iter().any(|disk| {
-            device == disk.as_str() || crate::install::steps::is_partition_of(device, disk)
-        })
+        !gone.iter().any(|disk| device == disk.as_str() || crate::install::steps::is_partition_of(device, disk))
     };
     let shared = layer.walk().flat_map(|layer| layer.contents.iter().filter_map(|content| content.shared()));
     let mut words: Vec<String> = shared
         .filter_map(|(what, others)| {
             let others: Vec<String> = others.iter().filter(is_elsewhere).cloned().collect();
-            (!others.is_empty()).then(|| format!("{what} loses a member, and has others elsewhere: {}", others.join(", ")))
+            (!others.is_empty())
+                .then(|| format!("{what} loses a member, and has others elsewhere: {}", others.join(", ")))
         })
         .collect();
     words.sort();

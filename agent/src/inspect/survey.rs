@@ -259,7 +259,8 @@ mod tests {
             ..Survey::default()
         };
         let words = words(include_str!("recorded/lsblk-pool.json"), &survey);
-        let wanted = "member of the ZFS pool tank, last used by host pi, 3 datasets, 41 GiB in use (other member: /dev/vdc1)";
+        let wanted =
+            "member of the ZFS pool tank, last used by host pi, 3 datasets, 41 GiB in use (other member: /dev/vdc1)";
         assert!(words.iter().any(|line| line.starts_with("/dev/vdb1") && line.ends_with(wanted)), "{words:#?}");
         assert!(words.contains(&"/dev/vdb: GPT partition table with 2 partitions".to_owned()), "{words:#?}");
     }

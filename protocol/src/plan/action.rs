@@ -135,7 +135,9 @@ impl Step {
             // These fail where they find nothing of theirs, such as a label that belongs to a larger device. Whether anything
             // is left is for the proof to say.
             Self::ClearPoolLabel { device } => vec![tolerated(run(["zpool", "labelclear", "-f", device]))],
-            Self::ClearArrayMember { device } => vec![tolerated(run(["mdadm", "--zero-superblock", "--force", device]))],
+            Self::ClearArrayMember { device } => {
+                vec![tolerated(run(["mdadm", "--zero-superblock", "--force", device]))]
+            }
             Self::RemovePhysicalVolume { device } => {
                 vec![tolerated(run(["pvremove", "--force", "--force", "--yes", device]))]
             }

@@ -59,9 +59,9 @@ fn spans(facts: &DiskFacts, extents: &[Extent]) -> Vec<Span> {
         let from = partition.start.saturating_mul(512);
         (from, from.saturating_add(partition.size_bytes))
     });
-    let new = extents.iter().map(|extent| {
-        (extent.first.saturating_mul(sector), extent.last.saturating_add(1).saturating_mul(sector))
-    });
+    let new = extents
+        .iter()
+        .map(|extent| (extent.first.saturating_mul(sector), extent.last.saturating_add(1).saturating_mul(sector)));
     let mut ends: Vec<(u64, u64)> = std::iter::once((0, facts.size_bytes))
         .chain(old)
         .chain(new)

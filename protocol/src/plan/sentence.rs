@@ -52,10 +52,7 @@ impl Step {
             Self::RemovePhysicalVolume { device } => format!("Remove the LVM physical volume {device}"),
             Self::EraseLabels { device, spans } => {
                 let bytes = spans.iter().fold(0_u64, |sum, span| sum.saturating_add(span.length));
-                format!(
-                    "Write zeros ({}) on {device} where old and new partitions begin and end",
-                    human_bytes(bytes)
-                )
+                format!("Write zeros ({}) on {device} where old and new partitions begin and end", human_bytes(bytes))
             }
             Self::ProveBlank { device, .. } => format!("Stop unless nothing is found on {device} any more"),
             Self::WipeSignatures { device, .. } => format!("Remove all signatures from {device}"),

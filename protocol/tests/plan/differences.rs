@@ -155,7 +155,9 @@ pub const DIFFERENCES: &[Difference] = &[
             change(&mut sides.disko, forget);
             change(&mut sides.ours, forget);
             drop_if(&mut sides.disko, parted);
-            drop_if(&mut sides.ours, |argv| parted(argv) || matches!(argv, ["sgdisk", device] if !device.starts_with('-')))
+            drop_if(&mut sides.ours, |argv| {
+                parted(argv) || matches!(argv, ["sgdisk", device] if !device.starts_with('-'))
+            })
         }),
     },
     Difference {

@@ -86,7 +86,8 @@ fn nothing_stale(world: &mut World) -> Result<()> {
     let pi = world.pi()?;
     let whole = pi.sh(&format!("blkid --probe --output export {ssd}"))?;
     ensure!(whole.contains("PTTYPE=gpt") && !whole.contains("\nTYPE="), "on the disk itself:\n{whole}");
-    let found = pi.sh(&format!("for part in {ssd}-part*; do wipefs --noheadings --output TYPE,LABEL $part; done | sort -u"))?;
+    let found =
+        pi.sh(&format!("for part in {ssd}-part*; do wipefs --noheadings --output TYPE,LABEL $part; done | sort -u"))?;
     let kinds: Vec<&str> = found.lines().filter_map(|line| line.split_whitespace().next()).collect();
     let foreign: Vec<&&str> =
         kinds.iter().filter(|kind| !["vfat", "dos", "ext4", "swap", "zfs_member"].contains(kind)).collect();
@@ -118,7 +119,10 @@ fn raid(world: &mut World) -> Result<()> {
     ))?;
     expect_refused(world, &["is held by /dev/md", "raid1"])?;
     world.pi()?.sh("mdadm --stop /dev/md/start && mdadm --stop /dev/md/end && udevadm settle")?;
-    expect_told(world, &["member of RAID nas:start, raid1 of 2", "member of RAID nas:end, raid1 of 2 (other member: /dev/"])?;
+    expect_told(
+        world,
+        &["member of RAID nas:start, raid1 of 2", "member of RAID nas:end, raid1 of 2 (other member: /dev/"],
+    )?;
     let plan = plan(world)?;
     ensure!(plan.contains("the RAID nas:end loses a member, and has others elsewhere"), "no warning:\n{plan}");
     install(world)?;
@@ -210,7 +214,9 @@ fn pool_name(world: &mut World) -> Result<()> {
 fn in_use(world: &mut World) -> Result<()> {
     scrub(world)?;
     let ssd = disk(SSD);
-    world.pi()?.sh(&format!("sgdisk --new=1:0:+1G {ssd} && udevadm settle && mkswap -q {ssd}-part1 && swapon {ssd}-part1"))?;
+    world
+        .pi()?
+        .sh(&format!("sgdisk --new=1:0:+1G {ssd} && udevadm settle && mkswap -q {ssd}-part1 && swapon {ssd}-part1"))?;
     let swap = expect_refused(world, &["is active swap"]);
     world.pi()?.sh(&format!("swapoff {ssd}-part1"))?;
     swap?;
