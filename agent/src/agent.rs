@@ -147,6 +147,10 @@ impl Agent {
                 Ok(Reply::Valid { paths })
             }
             Request::Follow { .. } => Ok(Reply::Accepted { resumed: false }),
+            Request::Disks => {
+                let busy = matches!(lock(&self.desk).state, State::Installing { .. } | State::Receiving);
+                inspect::list(busy).map(Reply::Disks)
+            }
             Request::Abort => {
                 // With the lock, whoever waits for the closure has either seen this or is waiting to be woken.
                 let desk = lock(&self.desk);

@@ -8,7 +8,7 @@ use cygnet_protocol::message::Request;
 pub fn permit(state: &State, request: &Request) -> Result<(), Fault> {
     use State::{Failed, Installed, Installing, Interrupted, Rebooting, Receiving, Waiting};
     match (request, state) {
-        (Request::Status | Request::Follow { .. }, _) => Ok(()),
+        (Request::Status | Request::Follow { .. } | Request::Disks, _) => Ok(()),
 
         (Request::Plan { .. } | Request::Reboot, Installing { .. } | Receiving) => Err(not_now(
             "An installation is running.",
@@ -68,6 +68,7 @@ mod tests {
         assert!(permit(&running, &Request::Abort).is_ok());
         assert!(permit(&State::Waiting, &Request::Abort).is_err());
         assert!(permit(&State::Rebooting, &Request::Status).is_ok());
+        assert!(permit(&running, &Request::Disks).is_ok());
         assert!(permit(&State::Rebooting, &plan).is_err());
     }
 }

@@ -97,6 +97,16 @@ EXAMPLES
   cygnet status pi.local
   cygnet status 192.0.2.7 --json | jq -r .state.state")]
     Status(Status),
+    /// Show the Pi's disks and what is on them; touches nothing
+    #[command(after_help = "\
+EXAMPLES
+  cygnet disks pi.local
+  cygnet disks pi.local --json | jq -r '.disks[] | select(.objections == []).\"by-id\"[0]'
+
+Nothing is mounted, imported or unlocked for it: what a disk does not tell
+without that is not shown. While an installation runs, disks are not asked for
+their health.")]
+    Disks(Disks),
     /// Show what an installation would do to the Pi's disks; touches nothing
     #[command(
         override_usage = "cygnet plan [OPTIONS] <HOST> --flake <FLAKE#HOST>
@@ -254,6 +264,14 @@ pub struct Host {
 /// `cygnet status`
 #[derive(Debug, Args)]
 pub struct Status {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub host: Host,
+}
+
+/// `cygnet disks`
+#[derive(Debug, Args)]
+pub struct Disks {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub host: Host,

@@ -3,6 +3,7 @@
 //! The first line each way is a [`Hello`]. Then the client sends [`Request`]s, and the agent answers each, in
 //! order, with one [`Reply`]; after `follow`, `event` lines come between the answers.
 
+use crate::disks::DiskList;
 use crate::event::{Event, JobStatus, State};
 use crate::fault::{Fault, FaultCode};
 use crate::online::link::NetworkReport;
@@ -150,12 +151,14 @@ pub enum Request {
     Abort,
     /// Reboot the Pi. Legal unless installing.
     Reboot,
+    /// Which disks are there, and what is on them? Legal always.
+    Disks,
 }
 
 impl Request {
     /// The `type` of every request this build knows, to tell an unknown one from a malformed one.
     pub const TYPES: &'static [&'static str] =
-        &["status", "plan", "install", "query-valid", "follow", "abort", "reboot"];
+        &["status", "plan", "install", "query-valid", "follow", "abort", "reboot", "disks"];
 
     /// Parses one line, telling an unknown request from a malformed one.
     pub fn parse(line: &[u8]) -> Result<Self, Fault> {
@@ -204,6 +207,8 @@ pub enum Reply {
         #[serde(default)]
         resumed: bool,
     },
+    /// Answer to `disks`.
+    Disks(DiskList),
     /// Answer to `query-valid`.
     Valid {
         /// Those that need not be sent.

@@ -2,6 +2,7 @@
 //!
 //! `CYGNET_BLESS=1 cargo test -p cygnet-protocol --test messages` writes the files anew; then look at the difference.
 
+use cygnet_protocol::disks::{Content, DiskList, DiskReport, Health, Layer, Verdict};
 use cygnet_protocol::event::{Event, EventKind, JobStatus, Phase, State};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::handover::{Handover, Mode};
@@ -137,6 +138,7 @@ fn requests() {
         ("follow", Request::Follow { from: 7 }),
         ("abort", Request::Abort),
         ("reboot", Request::Reboot),
+        ("disks", Request::Disks),
     ];
     assert_eq!(all.each_ref().map(|(name, _)| *name), Request::TYPES, "every request has its file");
     for (name, request) in &all {
@@ -158,6 +160,88 @@ fn replies() {
     golden("reply-valid", &Reply::Valid { paths: vec![parse_store_path(HELLO).unwrap()] });
     golden("reply-error", &Reply::Error(fault()));
     golden("reply-status", &status(State::Receiving));
+}
+
+#[test]
+fn disks() {
+    let part = |path: &str, contents: Vec<Content>| Layer {
+        path: path.into(),
+        kind: "part".into(),
+        size_bytes: 1 << 30,
+        name: Some("data".into()),
+        contents,
+        mounts: vec!["/data".into()],
+        children: vec![],
+    };
+    let other = || vec!["/dev/sdb1".to_owned()];
+    let contents = vec![
+        Content::Filesystem {
+            format: "ext4".into(),
+            label: Some("root".into()),
+            used_bytes: Some(12 << 30),
+            total_bytes: Some(30 << 30),
+            others: vec![],
+        },
+        Content::Swap { label: None },
+        Content::Pool {
+            name: "tank".into(),
+            guid: Some("18206461257597909337".into()),
+            state: "exported".into(),
+            host: Some("nas".into()),
+            others: other(),
+            datasets: Some(3),
+            used_bytes: Some(41 << 30),
+        },
+        Content::Raid { name: "nas:0".into(), level: Some("raid1".into()), devices: Some(2), others: other() },
+        Content::Lvm { group: Some("vg0".into()), volumes: Some(3), others: vec![] },
+        Content::Luks { version: Some("2".into()), label: None },
+        Content::Bcache,
+        Content::Other { format: "drbd".into(), label: None },
+    ];
+    let words: Vec<String> = contents.iter().map(Content::words).collect();
+    assert_eq!(
+        words,
+        [
+            "ext4 “root”, 12 GiB in use of 30 GiB",
+            "swap",
+            "member of the ZFS pool tank, last used by host nas, 3 datasets, 41 GiB in use (other member: /dev/sdb1)",
+            "member of RAID nas:0, raid1 of 2 (other member: /dev/sdb1)",
+            "LVM volume group vg0, 3 volumes",
+            "LUKS2 volume",
+            "bcache device",
+            "drbd",
+        ]
+    );
+    let disk = DiskReport {
+        path: "/dev/sda".into(),
+        by_id: vec!["/dev/disk/by-id/usb-T7".into()],
+        by_path: vec!["/dev/disk/by-path/usb-1".into()],
+        model: Some("T7".into()),
+        serial: Some("S1".into()),
+        bus: Some("usb".into()),
+        size_bytes: 1 << 40,
+        logical_sector_bytes: 512,
+        physical_sector_bytes: 4096,
+        health: Health {
+            verdict: Verdict::Passed,
+            celsius: Some(41),
+            hours: Some(99),
+            worn_percent: Some(3),
+            why: None,
+        },
+        holds: Layer {
+            path: "/dev/sda".into(),
+            kind: "disk".into(),
+            size_bytes: 1 << 40,
+            contents: vec![Content::Table { format: "gpt".into(), partitions: 1 }],
+            children: vec![part("/dev/sda1", contents)],
+            ..Layer::default()
+        },
+        objections: vec!["/dev/sda1 is mounted at /data".into()],
+        warnings: vec!["its serial number is not its own".into()],
+        ..DiskReport::default()
+    };
+    golden("reply-disks", &Reply::Disks(DiskList { disks: vec![disk], notes: vec!["a note".into()] }));
 }
 
 #[test]

@@ -8,7 +8,7 @@ pub const COMMAND: [&str; 5] = [
     "--json",
     "--bytes",
     "--output",
-    "NAME,PATH,TYPE,SIZE,RO,RM,MODEL,SERIAL,WWN,TRAN,FSTYPE,LABEL,UUID,PTTYPE,PTUUID,PARTUUID,PARTLABEL,MOUNTPOINTS,LOG-SEC",
+    "NAME,PATH,TYPE,SIZE,RO,RM,MODEL,SERIAL,WWN,TRAN,FSTYPE,FSVER,LABEL,UUID,PTTYPE,PTUUID,PARTUUID,PARTLABEL,MOUNTPOINTS,LOG-SEC,PHY-SEC",
 ];
 
 /// A block device and what lies on it.
@@ -33,6 +33,7 @@ pub struct Device {
     pub wwn: Option<String>,
     pub tran: Option<String>,
     pub fstype: Option<String>,
+    pub fsver: Option<String>,
     pub label: Option<String>,
     pub uuid: Option<String>,
     pub pttype: Option<String>,
@@ -44,6 +45,9 @@ pub struct Device {
     /// Logical sector size, bytes.
     #[serde(rename = "log-sec", deserialize_with = "number")]
     pub sector: u64,
+    /// Physical sector size, bytes.
+    #[serde(rename = "phy-sec", default, deserialize_with = "number")]
+    pub physical_sector: u64,
     #[serde(default)]
     pub children: Vec<Device>,
 }

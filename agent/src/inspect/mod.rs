@@ -1,11 +1,21 @@
 //! What disks there are, what is on them and who uses them; and a layout compiled against that.
 //!
 //! [`lsblk`] is what util-linux and udev know, [`facts`] makes of it what the plan needs,
-//! and [`surroundings`] looks at what else a plan depends on: names, key files, tools. Nothing here writes.
+//! and [`surroundings`] looks at what else a plan depends on: names, key files, tools. [`survey`] tells people more than a
+//! plan's digest covers, from [`labels`] (ZFS), [`layers`] (md, LVM), [`usage`] and [`health`]; [`list`] is the answer to
+//! `cygnet disks`. Nothing here writes.
 
 mod facts;
+mod health;
+mod labels;
+mod layers;
+mod list;
 mod lsblk;
 mod surroundings;
+mod survey;
+mod usage;
+
+pub use list::list;
 
 use crate::run::capture;
 use cygnet_protocol::disko;
@@ -31,13 +41,14 @@ pub fn compile(layout: &serde_json::Value, closure_nar_size: Option<u64>, board:
             sentence(&error.remedy),
         )
     })?;
-    let disks = disks()?;
+    let seen = look(&held)?;
     let options = Options { closure_nar_size, board: Some(board.to_owned()), passphrases: true, ..Options::default() };
-    let mut plan = plan::compile(&devices, &disks, &options).map_err(|refusal| Fault::from(&refusal))?;
+    let mut plan = plan::compile(&devices, &seen.facts, &options).map_err(|refusal| Fault::from(&refusal))?;
     surroundings::check(&plan).map_err(|refusal| Fault::from(&refusal))?;
     plan.warnings.extend(surroundings::missing_tools(&plan).map(|tools| {
         format!("the image on the card has no {tools}; the installation will stop before it touches anything")
     }));
+    list::losses(&mut plan, &seen);
     Ok(plan)
 }
 
@@ -54,8 +65,25 @@ pub fn tools_are_there(plan: &Plan) -> Result<(), Fault> {
     }
 }
 
+/// What there was to see at one moment.
+struct Seen {
+    /// As lsblk(8) tells.
+    devices: Vec<lsblk::Device>,
+    /// Links below /dev/disk and what they lead to.
+    links: Vec<(String, String)>,
+    /// Pools in use by member.
+    pools: BTreeMap<String, String>,
+    /// The facts of every disk.
+    facts: Vec<DiskFacts>,
+}
+
 /// Every disk of the machine.
 fn disks() -> Result<Vec<DiskFacts>, Fault> {
+    look(&held).map(|seen| seen.facts)
+}
+
+/// Looks at all disks. `held` tells whether the kernel lends a disk to nobody else.
+fn look(held: &dyn Fn(&str) -> bool) -> Result<Seen, Fault> {
     // Events of a disk that was just plugged in or written to may still be under way; its links come with them.
     let _ = capture(&["udevadm", "settle", "--timeout=30"]);
     let text = capture(&lsblk::COMMAND).map_err(|e| e.fault(FaultCode::StepFailed, "Looking at the disks"))?;
@@ -69,11 +97,9 @@ fn disks() -> Result<Vec<DiskFacts>, Fault> {
             .and_then(|text| text.trim().parse().ok())
             .unwrap_or(0)
     };
-    Ok(devices
-        .iter()
-        .filter(|device| facts::is_disk(device))
-        .map(|device| facts::of(device, &links, &pools, &running, &start, &held))
-        .collect())
+    let whole = devices.iter().filter(|device| facts::is_disk(device));
+    let facts = whole.map(|device| facts::of(device, &links, &pools, &running, &start, held)).collect();
+    Ok(Seen { devices, links, pools, facts })
 }
 
 /// Members of the imported pools. No zpool, no pools; those that it cannot tell of are [`held`].
@@ -112,6 +138,17 @@ pub fn unchanged(plan: &Plan, formatted: bool) -> Result<(), Fault> {
             },
         )),
     }
+}
+
+/// Adds to a fault who holds a disk of the plan now: udev may have assembled an array or a volume group on it meanwhile.
+pub fn with_holders(mut fault: Fault, plan: &Plan) -> Fault {
+    let now = look(&|_| false).map(|seen| seen.facts).unwrap_or_default();
+    let ours = |facts: &&DiskFacts| plan.disks.iter().any(|disk| disk.facts.kernel_path == facts.kernel_path);
+    let holders: Vec<String> = now.iter().filter(ours).flat_map(|facts| facts.in_use.clone()).collect();
+    if !holders.is_empty() {
+        fault.cause = format!("{} In use now: {}.", fault.cause, holders.join("; "));
+    }
+    fault
 }
 
 /// The UUIDs of the partition tables on a plan's disks, by their names in the layout. Read from the disks: what udev knows

@@ -32,7 +32,10 @@ pub fn export(installation: &Installation<'_>) -> Result<Outcome, Fault> {
         for action in step.actions() {
             match &action {
                 Action::Run { argv, allow_failure } => insist(installation, argv, &sentence, *allow_failure)?,
-                Action::Script { .. } | Action::RunWithInput { .. } | Action::WaitForDevice { .. } => {
+                Action::Script { .. }
+                | Action::RunWithInput { .. }
+                | Action::WaitForDevice { .. }
+                | Action::ProveBlank { .. } => {
                     steps::perform(installation, Phase::Export, &step, &action)?;
                 }
             }

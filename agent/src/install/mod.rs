@@ -1,10 +1,12 @@
 //! The installation: one phase after the other, each with its own file, none skipped in silence.
 //!
-//! [`steps`] carries out the plan (destroy, partition, format, mount), [`crate::store::receive`] fills the store,
+//! [`steps`] carries out the plan (destroy, partition, format, mount), [`blank`] proves that a destroyed disk is blank,
+//! [`crate::store::receive`] fills the store,
 //! [`register`] tells the target's Nix, [`activate`] runs the new system's own scripts inside the target, [`verify`] sees
 //! that it will boot, [`export`] lets go of the disks and proves it, [`handover`] reboots.
 
 pub mod activate;
+mod blank;
 pub mod export;
 pub mod handover;
 pub mod register;

@@ -1,6 +1,6 @@
 //! Carries out the steps of the plan, in order, stopping at the first that fails.
 
-use super::{Installation, step_fault};
+use super::{Installation, blank, step_fault};
 use crate::inspect;
 use crate::run::{RunError, capture, command};
 use cygnet_protocol::event::{EventKind, Phase};
@@ -70,7 +70,10 @@ pub(super) fn perform(
             leads_home(installation, argv)?;
             match runner.run(argv) {
                 Err(RunError::Failed { .. }) if *allow_failure => Ok(()),
-                result => result.map_err(|e| step_fault(e, &format!("The step “{}”", step.sentence()))),
+                result => result.map_err(|e| {
+                    let fault = step_fault(e, &format!("The step “{}”", step.sentence()));
+                    if phase == Phase::Destroy { inspect::with_holders(fault, &installation.job.plan) } else { fault }
+                }),
             }
         }
         Action::RunWithInput { argv, input } => {
@@ -94,6 +97,10 @@ pub(super) fn perform(
                 Some(disk) => on_disk(path, disk),
                 None => Ok(()),
             }
+        }
+        Action::ProveBlank { device, spans } => {
+            leads_home(installation, &action.argv())?;
+            blank::prove(device, spans)
         }
         Action::Script { text, environment } => {
             let mut bash = command("bash");
@@ -177,7 +184,7 @@ fn on_disk(path: &str, disk: &str) -> Result<(), Fault> {
 }
 
 /// `/dev/sda1` is of `/dev/sda`, `/dev/nvme0n1p2` of `/dev/nvme0n1`.
-pub(super) fn is_partition_of(partition: &str, disk: &str) -> bool {
+pub fn is_partition_of(partition: &str, disk: &str) -> bool {
     let disk = Path::new(disk).canonicalize().map_or_else(|_| disk.to_owned(), |d| d.to_string_lossy().into_owned());
     partition.strip_prefix(&disk).is_some_and(|rest| {
         let digits = if disk.ends_with(|c: char| c.is_ascii_digit()) { rest.strip_prefix('p') } else { Some(rest) };

@@ -3,6 +3,7 @@
 mod abort;
 mod console;
 mod discover;
+mod disks;
 mod logs;
 mod manual;
 mod plan;
@@ -25,6 +26,7 @@ pub fn run(ui: &Ui, cli: &Cli) -> Result<()> {
         Command::Wait(arguments) => wait::run(ui, &cli.global, arguments),
         Command::Console(arguments) => console::run(ui, arguments),
         Command::Status(arguments) => status::run(ui, &target(&arguments.host)?),
+        Command::Disks(arguments) => disks::run(ui, &target(&arguments.host)?),
         Command::Plan(arguments) => plan::run(ui, arguments, |host| Target::new(host, &cli.global)),
         Command::Install(arguments) => install::run(ui, &target(&arguments.host)?, arguments),
         Command::Push(arguments) => push::run(ui, &target(&arguments.host)?, arguments),

@@ -1,6 +1,6 @@
 //! What a step runs: an argv for every tool, bash only for the user's own hooks.
 
-use super::parts::Vdev;
+use super::parts::{Span, Vdev};
 use super::secret::SecretRef;
 use super::step::Step;
 use crate::disko::Variable;
@@ -32,6 +32,13 @@ pub enum Action {
         path: String,
         /// Kernel path of the disk it must resolve to a partition of.
         within: Option<String>,
+    },
+    /// Stop unless a disk is blank.
+    ProveBlank {
+        /// Whole disk.
+        device: String,
+        /// What must be zeros.
+        spans: Vec<Span>,
     },
     /// Run `bash -c` on a hook of the user's.
     Script {
@@ -70,6 +77,7 @@ impl Action {
             Self::WaitForDevice { path, .. } => {
                 ["udevadm", "wait", "--timeout", DEVICE_PATIENCE, path].map(str::to_owned).into()
             }
+            Self::ProveBlank { device, .. } => ["blkid", "--probe", device].map(str::to_owned).into(),
             Self::Script { text, .. } => ["bash", "-c", text].map(str::to_owned).into(),
         }
     }
@@ -128,13 +136,31 @@ impl Step {
     pub fn actions(&self) -> Vec<Action> {
         match self {
             Self::Deactivate { device } => vec![tolerated(run(["swapoff", device]))],
-            // Fails where there is none any more, as when it is repeated after an interruption.
+            // These fail where they find nothing of theirs, such as a label that belongs to a larger device. Whether anything
+            // is left is for the proof to say.
             Self::ClearPoolLabel { device } => vec![tolerated(run(["zpool", "labelclear", "-f", device]))],
+            Self::ClearArrayMember { device } => {
+                vec![tolerated(run(["mdadm", "--zero-superblock", "--force", device]))]
+            }
+            Self::RemovePhysicalVolume { device } => {
+                vec![tolerated(run(["pvremove", "--force", "--force", "--yes", device]))]
+            }
+            Self::EraseLabels { device, spans } => {
+                let zero = |span: &Span| {
+                    let (offset, length) = (span.offset.to_string(), span.length.to_string());
+                    run(["blkdiscard", "--zeroout", "--offset", &offset, "--length", &length, device])
+                };
+                spans.iter().map(zero).chain(reread(device)).collect()
+            }
+            Self::ProveBlank { device, spans } => {
+                vec![Action::ProveBlank { device: device.clone(), spans: spans.clone() }]
+            }
             Self::WipeSignatures { device, .. } => {
                 vec![run(["wipefs", "--all", "--force", device])]
             }
             Self::ZapTable { device } => {
-                let mut actions = vec![run(["sgdisk", "--zap-all", device])];
+                // It ends with 2 where it finds a damaged table, which it removes all the same.
+                let mut actions = vec![tolerated(run(["sgdisk", "--zap-all", device]))];
                 actions.extend(reread(device));
                 actions
             }
@@ -223,7 +249,8 @@ impl Step {
             Self::SwapOff { device } => vec![run(["swapoff", device])],
             Self::ExportPool { pool } => vec![run(["zpool", "export", pool])],
             Self::ClearAway { step } => step.leftovers(),
-            Self::MakeHybridMbr { .. }
+            Self::MarkBootable { .. }
+            | Self::MakeHybridMbr { .. }
             | Self::CreateTable { .. }
             | Self::CreateTablePartition { .. }
             | Self::FormatLuks { .. }

@@ -60,6 +60,20 @@ impl Step {
     /// What the steps that [`Step::actions`] does not know itself run.
     pub(super) fn layer_actions(&self) -> Vec<Action> {
         match self {
+            Self::MarkBootable { device, marks, .. } => {
+                let bits = marks.iter().flat_map(|mark| mark.attributes.iter().map(|bit| (mark.number, *bit)));
+                let mut sgdisk: Vec<String> = bits.map(|(n, bit)| format!("--attributes={n}:set:{bit}")).collect();
+                let mut actions = Vec::new();
+                if !sgdisk.is_empty() {
+                    sgdisk.insert(0, "sgdisk".to_owned());
+                    sgdisk.push(device.clone());
+                    actions.push(run(sgdisk));
+                }
+                let flags = marks.iter().flat_map(|mark| mark.flags.iter().map(|flag| (mark.number.to_string(), flag)));
+                actions.extend(flags.map(|(n, flag)| run(["parted", "-s", device, "--", "set", &n, flag, "on"])));
+                actions.extend(reread(device));
+                actions
+            }
             Self::MakeHybridMbr { device, entries, protective_first, .. } => {
                 let mut numbers: Vec<String> = entries.iter().map(|entry| entry.number.to_string()).collect();
                 if !protective_first {
@@ -72,9 +86,11 @@ impl Step {
                     let kind = entry.mbr_type.iter();
                     actions
                         .extend(kind.map(|kind| run(nested.into_iter().chain(["--part-type", device, &number, kind]))));
-                    if entry.bootable {
-                        actions.push(run(nested.into_iter().chain(["--activate", device, &number])));
-                    }
+                }
+                // Last, when the table is complete.
+                for entry in entries.iter().filter(|entry| entry.bootable) {
+                    let number = entry.mbr_number.to_string();
+                    actions.push(run(nested.into_iter().chain(["--activate", device, &number])));
                 }
                 actions.extend(announce(device));
                 actions
@@ -217,6 +233,10 @@ impl Step {
             // What Step::actions answers itself.
             Self::Deactivate { .. }
             | Self::ClearPoolLabel { .. }
+            | Self::ClearArrayMember { .. }
+            | Self::RemovePhysicalVolume { .. }
+            | Self::EraseLabels { .. }
+            | Self::ProveBlank { .. }
             | Self::WipeSignatures { .. }
             | Self::ZapTable { .. }
             | Self::ClearTable { .. }

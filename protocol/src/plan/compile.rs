@@ -5,7 +5,7 @@ use super::gpt::{self, Extent};
 use super::layers::Maker;
 use super::refusal::Refusal;
 use super::step::Step;
-use super::{DiskFacts, Options, Plan, PlannedDisk, board, format, mounting, partition, target};
+use super::{DiskFacts, Options, Plan, PlannedDisk, board, destroy, mounting, partition, serial, target};
 use crate::disko::{Content, Devices, Disk, Hooks, Placed, Top, join};
 use std::collections::BTreeMap;
 
@@ -33,8 +33,9 @@ pub fn compile(devices: &Devices, disks: &[DiskFacts], options: &Options) -> Res
     // A circle was refused when the layout was read.
     let order = devices.order().unwrap_or_default();
     let mut steps = Vec::new();
-    for (disk, facts) in targets.values() {
-        steps.extend(format::destroy(disk, facts));
+    for (name, (disk, facts)) in &targets {
+        let extents = extents.get(name).map(Vec::as_slice).unwrap_or_default();
+        steps.extend(destroy::destroy(disk, facts, extents));
     }
     for (name, (disk, facts)) in order.iter().filter_map(|top| disk_of(*top, &targets)) {
         let extents = extents.get(name).map(Vec::as_slice).unwrap_or_default();
@@ -61,7 +62,8 @@ pub fn compile(devices: &Devices, disks: &[DiskFacts], options: &Options) -> Res
             facts: (*facts).clone(),
         })
         .collect();
-    let warnings = warnings(devices, &steps).into_iter().chain(doubts).collect();
+    let mut warnings: Vec<String> = warnings(devices, &steps).into_iter().chain(doubts).collect();
+    warnings.extend(targets.iter().filter_map(|(name, (disk, facts))| serial::doubt(name, &disk.device, facts)));
     Ok(Plan::new(planned, steps, warnings, store))
 }
 

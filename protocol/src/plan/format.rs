@@ -1,12 +1,11 @@
-//! Destroying what is there, and making pools.
+//! Making pools and datasets, and running the hooks of nodes.
 
-use super::facts::DiskFacts;
 use super::layers::Maker;
 use super::parts::{HookTime, Stage, Vdev};
 use super::refusal::Refusal;
 use super::secret::SecretRef;
 use super::step::Step;
-use crate::disko::{Dataset, DatasetKind, Devices, Disk, Group, Hooks, Mode, Pool, Top, Topology, join};
+use crate::disko::{Dataset, DatasetKind, Devices, Group, Hooks, Mode, Pool, Top, Topology, join};
 use std::collections::BTreeMap;
 
 /// Properties that can only be given when a dataset is created; disko leaves them out of `zfs set`.
@@ -41,29 +40,6 @@ pub(super) fn hook(owner: &str, hooks: &Hooks, when: HookTime, stage: Stage) -> 
         script: script.clone(),
         variables: hooks.variables.clone(),
     })
-}
-
-/// Removes what is on a disk, innermost first.
-pub(super) fn destroy(disk: &Disk, facts: &DiskFacts) -> Vec<Step> {
-    let mut steps = Vec::new();
-    if !disk.destroy {
-        return steps;
-    }
-    let mut wipe = |device: &str, fstype: Option<&str>| {
-        let device = device.to_owned();
-        match fstype {
-            Some("swap") => steps.push(Step::Deactivate { device: device.clone() }),
-            Some("zfs_member") => steps.push(Step::ClearPoolLabel { device: device.clone() }),
-            _ => {}
-        }
-        steps.push(Step::WipeSignatures { device, stage: Stage::Destroy });
-    };
-    for partition in &facts.fingerprint.partitions {
-        wipe(&partition.path, partition.fstype.as_deref());
-    }
-    wipe(&disk.device, facts.fingerprint.fstype.as_deref());
-    steps.push(Step::ZapTable { device: disk.device.clone() });
-    steps
 }
 
 /// The passphrase that somebody gives for a dataset.

@@ -18,18 +18,24 @@ fn loses(step: &Step, disk: &PlannedDisk) -> bool {
     match step {
         Step::ClearPoolLabel { device }
         | Step::WipeSignatures { device, .. }
+        | Step::ClearArrayMember { device }
+        | Step::RemovePhysicalVolume { device }
+        | Step::EraseLabels { device, .. }
         | Step::ZapTable { device }
         | Step::ClearTable { device, .. }
         | Step::CreateTable { device, .. } => is_there(device),
         // Whatever else there will be to destroy with says so by its stage.
-        other => other.phase() == Stage::Destroy && !matches!(other, Step::Deactivate { .. } | Step::Hook { .. }),
+        other => {
+            other.phase() == Stage::Destroy
+                && !matches!(other, Step::Deactivate { .. } | Step::ProveBlank { .. } | Step::Hook { .. })
+        }
     }
 }
 
 impl Plan {
     /// What would be lost, disk by disk, in words; empty if all that is destroyed is blank.
     #[must_use]
-    pub fn losses(&self) -> Vec<String> {
+    pub fn destroyed(&self) -> Vec<String> {
         let full = |disk: &&PlannedDisk| !disk.facts.fingerprint.is_blank() || !disk.facts.contents.is_empty();
         let lost = self.disks.iter().filter(full).filter(|disk| self.steps.iter().any(|step| loses(step, disk)));
         lost.map(|disk| {
@@ -48,7 +54,7 @@ impl Plan {
     /// # Errors
     /// [`Refusal::WouldDestroy`], with all of it.
     pub fn keeps_data(&self) -> Result<(), Refusal> {
-        match self.losses() {
+        match self.destroyed() {
             losses if losses.is_empty() => Ok(()),
             losses => Err(Refusal::WouldDestroy { losses }),
         }

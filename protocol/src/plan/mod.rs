@@ -7,10 +7,10 @@
 //! is decided, and every stage is done for all disks before the next begins.
 //!
 //! Read in this order: `facts`, `step`, `action` (what a step runs), `sentence` (what it says), then `compile` and its
-//! parts: `target` (which disk is meant), `gpt` (where partitions land), `partition` (tables), `format` (what is destroyed,
-//! and pools), `layers` (what lies between disks and filesystems), `mounting`, `order`, `capacity`, `board` (does it boot?);
-//! and `refusal`, `secret`, `wanted` (which secrets are asked for), `digest`, `render`, `loss` (what is destroyed),
-//! `afterwards` (unmounting and remounting), `resume` (going on in the middle).
+//! parts: `target` (which disk is meant), `serial` (whether its name tells), `gpt` (where partitions land), `partition`
+//! (tables), `destroy` (what is there), `format` (pools), `layers` (what lies between disks and filesystems), `mounting`,
+//! `order`, `capacity`, `board` (does it boot?); and `refusal`, `secret`, `wanted` (which secrets are asked for), `digest`,
+//! `render`, `loss` (what is destroyed), `afterwards` (unmounting and remounting), `resume` (going on in the middle).
 
 mod action;
 mod action_layers;
@@ -18,6 +18,7 @@ mod afterwards;
 mod board;
 mod capacity;
 mod compile;
+mod destroy;
 mod digest;
 mod facts;
 mod format;
@@ -33,6 +34,7 @@ mod render;
 mod resume;
 mod secret;
 mod sentence;
+mod serial;
 mod step;
 mod target;
 mod wanted;
@@ -43,14 +45,17 @@ pub use capacity::{StoreSpace, space_needed};
 pub use compile::compile;
 pub use digest::{Digest, NotADigest};
 pub use facts::{DiskFacts, Fingerprint, PartitionFacts, human_bytes};
-pub use parts::{BcachefsDevice, HookTime, HybridEntry, Stage, SwapFile, Vdev};
+pub use parts::{BcachefsDevice, BootMark, HookTime, HybridEntry, Span, Stage, SwapFile, Vdev};
 pub use refusal::Refusal;
 pub use resume::GoOn;
 pub use secret::{Key, SecretRef};
+pub use serial::shares_its_serial;
 pub use step::Step;
+pub use target::objections;
 pub use wanted::{SecretKind, Wanted};
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Where the new system's filesystems are mounted; disko's `rootMountPoint`, which hooks may have written out.
 pub const TARGET: &str = "/mnt";
@@ -98,6 +103,10 @@ pub struct Plan {
     /// How much room the system has where `/nix/store` will be; unknown there for what is still to be made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreSpace>,
+    /// What is lost with each disk that is destroyed, in words, by the disk's name: more than its facts tell. Sizes in use
+    /// change by themselves, so no digest covers this; what identifies the contents is in the facts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub losses: BTreeMap<String, Vec<String>>,
     /// Covers version, disks and steps.
     pub digest: Digest,
 }
@@ -127,7 +136,7 @@ struct Covered<'a> {
 impl Plan {
     fn new(disks: Vec<PlannedDisk>, steps: Vec<Step>, warnings: Vec<String>, store: Option<StoreSpace>) -> Self {
         let digest = Self::digest_of(VERSION, &disks, &steps);
-        Self { version: VERSION, disks, steps, warnings, store, digest }
+        Self { version: VERSION, disks, steps, warnings, store, losses: BTreeMap::new(), digest }
     }
 
     fn digest_of(version: u32, disks: &[PlannedDisk], steps: &[Step]) -> Digest {

@@ -3,7 +3,7 @@
 use super::facts::DiskFacts;
 use super::format::hook;
 use super::gpt::Extent;
-use super::parts::{HookTime, HybridEntry, Stage};
+use super::parts::{BootMark, HookTime, HybridEntry, Stage};
 use super::step::Step;
 use crate::disko::{Content, Disk, Gpt, Placed, Table, TableFormat, join, numbered};
 
@@ -39,16 +39,33 @@ pub(super) fn of_other(placed: &Placed<'_>) -> Vec<Step> {
     }
 }
 
+/// GPT attribute by which firmware and U-Boot choose a partition: legacy BIOS bootable (UEFI specification, 5.3.3).
+const BOOT_ATTRIBUTE: u8 = 2;
+
+/// parted's flags that make firmware boot from a partition: the active flag, the type of an ESP, [`BOOT_ATTRIBUTE`].
+const BOOT_FLAGS: [&str; 3] = ["boot", "esp", "legacy_boot"];
+
+/// The step that comes when the table is complete, unless there is nothing to mark.
+fn mark(device: &str, marks: Vec<BootMark>, stage: Stage) -> Option<Step> {
+    (!marks.is_empty()).then(|| Step::MarkBootable { device: device.to_owned(), marks, stage })
+}
+
 fn gpt(device: &str, gpt: &Gpt, known: Option<(&[Extent], u32)>, within: Option<String>, stage: Stage) -> Vec<Step> {
     let mut steps = vec![Step::ClearTable { device: device.to_owned(), stage }];
+    let mut marks = Vec::new();
     for (index, partition) in gpt.partitions.iter().enumerate() {
+        let (last, attributes): (Vec<u8>, Vec<u8>) =
+            partition.attributes.iter().partition(|bit| **bit == BOOT_ATTRIBUTE);
+        if !last.is_empty() {
+            marks.push(BootMark { number: partition.number, attributes: vec![BOOT_ATTRIBUTE], flags: Vec::new() });
+        }
         let extent = known.and_then(|(extents, _)| extents.get(index));
         steps.push(Step::CreatePartition {
             device: device.to_owned(),
             number: partition.number,
             label: partition.label.clone(),
             type_code: partition.type_code.clone(),
-            attributes: partition.attributes.clone(),
+            attributes,
             start: partition.start.clone(),
             end: partition.end.clone(),
             alignment: partition.alignment,
@@ -59,6 +76,8 @@ fn gpt(device: &str, gpt: &Gpt, known: Option<(&[Extent], u32)>, within: Option<
             stage,
         });
     }
+    // Before a hybrid MBR, which sgdisk might write anew.
+    steps.extend(mark(device, marks, stage));
     let first = if gpt.efi_first { 2 } else { 1 };
     let hybrids = gpt.partitions.iter().filter_map(|partition| Some((partition, partition.hybrid.as_ref()?)));
     let entries: Vec<HybridEntry> = (first..)
@@ -84,8 +103,16 @@ fn table(device: &str, table: &Table, within: Option<String>, stage: Stage) -> V
         TableFormat::Msdos => "msdos",
     };
     let mut steps = vec![Step::CreateTable { device: device.to_owned(), format: format.to_owned(), stage }];
+    let mut marks = Vec::new();
     for entry in &table.partitions {
         let boot = entry.bootable.then(|| "boot".to_owned());
+        let mut flags: Vec<String> = boot.into_iter().chain(entry.flags.iter().cloned()).collect();
+        // Later ones may replace what an earlier one did, so their order stays.
+        let first = flags.iter().position(|flag| BOOT_FLAGS.contains(&flag.as_str())).unwrap_or(flags.len());
+        let last = flags.split_off(first);
+        if !last.is_empty() {
+            marks.push(BootMark { number: entry.number, attributes: Vec::new(), flags: last });
+        }
         steps.push(Step::CreateTablePartition {
             device: device.to_owned(),
             number: entry.number,
@@ -93,10 +120,11 @@ fn table(device: &str, table: &Table, within: Option<String>, stage: Stage) -> V
             fs_type: entry.fs_type.clone(),
             start: entry.start.clone(),
             end: entry.end.clone(),
-            flags: boot.into_iter().chain(entry.flags.iter().cloned()).collect(),
+            flags,
             stage,
         });
     }
+    steps.extend(mark(device, marks, stage));
     let filled = table.partitions.iter().filter(|entry| entry.content.is_some());
     let paths = filled.filter_map(|entry| numbered(device, entry.number));
     steps.extend(paths.map(|path| Step::WaitForDevice { path, within: within.clone(), stage }));

@@ -101,6 +101,30 @@ pub struct SwapFile {
     pub size: String,
 }
 
+/// What makes firmware boot from a partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootMark {
+    /// Number of the partition.
+    pub number: u32,
+    /// GPT attribute bits to set, with sgdisk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<u8>,
+    /// Flags to set, with parted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
+}
+
+/// A part of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Span {
+    /// Where it begins, bytes.
+    pub offset: u64,
+    /// Length, bytes.
+    pub length: u64,
+}
+
 /// A member of a bcachefs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

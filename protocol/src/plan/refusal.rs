@@ -28,6 +28,19 @@ pub enum Refusal {
         /// Kernel paths of the disks.
         matches: Vec<String>,
     },
+    /// Another disk has the same serial number, so that the same link would be made for both.
+    SharedSerial {
+        /// Disk's name in the layout.
+        disk: String,
+        /// The path it gives.
+        device: String,
+        /// The serial number.
+        serial: String,
+        /// Kernel paths of all disks that have it.
+        disks: Vec<String>,
+        /// A link that tells this one apart, if there is one.
+        by_path: Option<String>,
+    },
     /// The target is the disk the agent itself runs from.
     RunningDisk {
         /// Disk's name in the layout.
@@ -202,6 +215,10 @@ impl Refusal {
             Self::AmbiguousDisk { disk, device, matches } => {
                 format!("disk “{disk}”: {device} names several disks: {}", listed(matches))
             }
+            Self::SharedSerial { disk, device, serial, disks, .. } => format!(
+                "disk “{disk}”: {device} goes by the serial number {serial}, which several disks have: {}",
+                listed(disks)
+            ),
             Self::RunningDisk { disk, device } => {
                 format!("disk “{disk}”: {device} is the disk this system runs from")
             }
@@ -271,7 +288,7 @@ impl Refusal {
                 "the disk is not plugged in, not powered, or has another name here; disks that are here: {}",
                 listed(candidates)
             ),
-            Self::AmbiguousDisk { .. } => {
+            Self::AmbiguousDisk { .. } | Self::SharedSerial { .. } => {
                 "some USB adapters report the same serial number for every disk behind them".to_owned()
             }
             Self::RunningDisk { .. } => {
@@ -329,11 +346,21 @@ impl Refusal {
             Self::AmbiguousDisk { disk, .. } => {
                 format!("unplug the other disk, or set disko.devices.disk.{disk}.device to a by-path link")
             }
+            Self::SharedSerial { disk, by_path: Some(link), .. } => {
+                format!("unplug the other disk, or set disko.devices.disk.{disk}.device to {link}")
+            }
+            Self::SharedSerial { disk, by_path: None, .. } => {
+                format!("unplug the other disk, or set disko.devices.disk.{disk}.device to a by-path link")
+            }
             Self::RunningDisk { disk, .. } | Self::SameDisk { disks: [_, disk], .. } => {
                 format!("set disko.devices.disk.{disk}.device to the disk you mean to install on")
             }
             Self::ReadOnly { .. } => "release the write protection, or use another disk".to_owned(),
-            Self::InUse { .. } => "unmount, swapoff or export what is named, or restart the machine".to_owned(),
+            Self::InUse { .. } => concat!(
+                "unmount, swapoff, export or stop what is named (mdadm --stop, vgchange -an, cryptsetup close), ",
+                "or restart the machine"
+            )
+            .to_owned(),
             Self::KeepsContents { disk, .. } => format!(
                 "back up what you need, and set disko.devices.disk.{disk}.destroy = true, or blank the disk yourself"
             ),
@@ -375,7 +402,7 @@ impl Refusal {
     #[must_use]
     pub fn code(&self) -> FaultCode {
         match self {
-            Self::UnknownDisk { .. } | Self::AmbiguousDisk { .. } => FaultCode::UnknownDisk,
+            Self::UnknownDisk { .. } | Self::AmbiguousDisk { .. } | Self::SharedSerial { .. } => FaultCode::UnknownDisk,
             Self::RunningDisk { .. } => FaultCode::RunningDisk,
             Self::ReadOnly { .. } | Self::InUse { .. } | Self::KeepsContents { .. } => FaultCode::DiskBusy,
             Self::DiskTooSmall { .. } | Self::NoRoom { .. } | Self::ClosureTooBig { .. } => FaultCode::DiskTooSmall,

@@ -65,19 +65,20 @@ fn heading(stage: Stage) -> &'static str {
     }
 }
 
-fn disk(out: &mut String, disk: &PlannedDisk) {
+fn disk(out: &mut String, disk: &PlannedDisk, losses: &[String]) {
     let facts = &disk.facts;
     wrapped(out, &format!("Disk “{}”  ", disk.name), 2, &format!("{} (now {})", disk.device, facts.kernel_path));
     wrapped(out, "  ", 4, &identity(facts));
-    if facts.contents.is_empty() && facts.fingerprint.is_blank() {
+    if facts.contents.is_empty() && facts.fingerprint.is_blank() && losses.is_empty() {
         out.push_str("  It is blank.\n");
         return;
     }
     out.push_str("  WILL BE LOST:\n");
-    for content in &facts.contents {
+    let contents = if losses.is_empty() { &facts.contents } else { losses };
+    for content in contents {
         wrapped(out, "    - ", 6, content);
     }
-    if facts.contents.is_empty() {
+    if contents.is_empty() {
         for partition in &facts.fingerprint.partitions {
             let kind = partition.fstype.as_deref().unwrap_or("unknown contents");
             let label = partition.label.as_ref().map(|label| format!(" “{label}”")).unwrap_or_default();
@@ -117,7 +118,7 @@ impl Plan {
     pub fn render_with(&self, secrets: &[Wanted]) -> String {
         let mut out = String::new();
         for planned in &self.disks {
-            disk(&mut out, planned);
+            disk(&mut out, planned, self.losses.get(&planned.name).map_or(&[][..], Vec::as_slice));
             out.push('\n');
         }
         let mut stage = None;

@@ -1,7 +1,7 @@
 //! A step in the words of the person who confirms it.
 
 use super::facts::human_bytes;
-use super::parts::{HybridEntry, SwapFile, Vdev};
+use super::parts::{BootMark, HybridEntry, SwapFile, Vdev};
 use super::secret::SecretRef;
 use super::step::Step;
 use crate::disko::names::type_name;
@@ -48,6 +48,13 @@ impl Step {
                 format!("Stop using old swap on {device}, if it is in use")
             }
             Self::ClearPoolLabel { device } => format!("Remove the ZFS labels from {device}"),
+            Self::ClearArrayMember { device } => format!("Remove the RAID superblock from {device}"),
+            Self::RemovePhysicalVolume { device } => format!("Remove the LVM physical volume {device}"),
+            Self::EraseLabels { device, spans } => {
+                let bytes = spans.iter().fold(0_u64, |sum, span| sum.saturating_add(span.length));
+                format!("Write zeros ({}) on {device} where old and new partitions begin and end", human_bytes(bytes))
+            }
+            Self::ProveBlank { device, .. } => format!("Stop unless nothing is found on {device} any more"),
             Self::WipeSignatures { device, .. } => format!("Remove all signatures from {device}"),
             Self::ZapTable { device } => format!("Remove the partition table of {device}"),
             Self::ClearTable { device, .. } => format!("Write an empty GPT on {device}"),
@@ -110,6 +117,15 @@ impl Step {
             Self::CreateVolume { dataset, size, properties, arguments, secret } => {
                 let with = with(secret.as_ref());
                 format!("Create volume {dataset} of {size}{}{}{with}", words(arguments), pairs(properties))
+            }
+            Self::MarkBootable { device, marks, .. } => {
+                let mark = |mark: &BootMark| {
+                    let attributes = mark.attributes.iter().map(|bit| attribute(*bit));
+                    let how: Vec<String> = attributes.chain(mark.flags.iter().cloned()).collect();
+                    format!("partition {} ({})", mark.number, how.join(", "))
+                };
+                let marks: Vec<String> = marks.iter().map(mark).collect();
+                format!("Make {device} bootable from {}", marks.join(" and "))
             }
             Self::MakeHybridMbr { device, entries, .. } => {
                 let entry = |entry: &HybridEntry| {

@@ -2,7 +2,7 @@
 //!
 //! A step is data. What it runs is in [`super::action`], what it says to people in [`super::sentence`].
 
-use super::parts::{BcachefsDevice, HookTime, HybridEntry, Stage, SwapFile, Vdev};
+use super::parts::{BcachefsDevice, BootMark, HookTime, HybridEntry, Span, Stage, SwapFile, Vdev};
 use super::secret::{Key, SecretRef};
 use crate::disko::Variable;
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,30 @@ pub enum Step {
     ClearPoolLabel {
         /// The old member.
         device: String,
+    },
+    /// Remove the superblock of an old member of an array.
+    ClearArrayMember {
+        /// The old member.
+        device: String,
+    },
+    /// Remove an old LVM physical volume.
+    RemovePhysicalVolume {
+        /// The old physical volume.
+        device: String,
+    },
+    /// Overwrite with zeros where signatures of the disk, its old and its new partitions can be.
+    EraseLabels {
+        /// Whole disk.
+        device: String,
+        /// What is overwritten.
+        spans: Vec<Span>,
+    },
+    /// Stop unless that is all zeros now, and neither `blkid` nor `zpool import` finds anything on the disk.
+    ProveBlank {
+        /// Whole disk.
+        device: String,
+        /// What must be zeros.
+        spans: Vec<Span>,
     },
     /// Remove every signature `blkid` would recognise.
     WipeSignatures {
@@ -77,6 +101,16 @@ pub enum Step {
         last_lba: Option<u64>,
         /// Logical sector size in bytes.
         sector_bytes: Option<u32>,
+        /// Partition for disks, Format for others.
+        #[serde(default = "partition_stage", skip_serializing_if = "is_partition_stage")]
+        stage: Stage,
+    },
+    /// Set what makes firmware boot from partitions, when the table is complete: half of a table is never booted from.
+    MarkBootable {
+        /// Whole disk, array or LUKS device.
+        device: String,
+        /// Which, and how.
+        marks: Vec<BootMark>,
         /// Partition for disks, Format for others.
         #[serde(default = "partition_stage", skip_serializing_if = "is_partition_stage")]
         stage: Stage,
@@ -434,12 +468,19 @@ impl Step {
     #[must_use]
     pub fn phase(&self) -> Stage {
         match self {
-            Self::Deactivate { .. } | Self::ClearPoolLabel { .. } | Self::ZapTable { .. } => Stage::Destroy,
+            Self::Deactivate { .. }
+            | Self::ClearPoolLabel { .. }
+            | Self::ClearArrayMember { .. }
+            | Self::RemovePhysicalVolume { .. }
+            | Self::EraseLabels { .. }
+            | Self::ProveBlank { .. }
+            | Self::ZapTable { .. } => Stage::Destroy,
             Self::WipeSignatures { stage, .. }
             | Self::WaitForDevice { stage, .. }
             | Self::Hook { stage, .. }
             | Self::ClearTable { stage, .. }
             | Self::CreatePartition { stage, .. }
+            | Self::MarkBootable { stage, .. }
             | Self::MakeHybridMbr { stage, .. }
             | Self::CreateTable { stage, .. }
             | Self::CreateTablePartition { stage, .. } => *stage,

@@ -2,6 +2,7 @@
 
 use super::facts::{DiskFacts, human_bytes};
 use super::refusal::Refusal;
+use super::serial;
 use crate::disko::{Content, Devices, Disk, join};
 use std::collections::BTreeMap;
 
@@ -20,6 +21,7 @@ pub(super) fn find<'a>(
             });
         }
         may_be_touched(name, disk, facts)?;
+        serial::is_told_apart(name, &disk.device, facts, disks)?;
         targets.insert(name, (disk, facts));
     }
     Ok(targets)
@@ -53,6 +55,23 @@ fn described(facts: &DiskFacts) -> String {
     let path = facts.links.iter().find(by_id).unwrap_or(&facts.kernel_path);
     let model = facts.model.as_deref().unwrap_or("no model name");
     format!("{path} ({model}, {})", human_bytes(facts.size_bytes))
+}
+
+/// Why no plan may take a disk, whatever the layout; empty if one may.
+#[must_use]
+pub fn objections(facts: &DiskFacts) -> Vec<String> {
+    let mut words = Vec::new();
+    if facts.is_running_disk {
+        words.push("the Pi runs from it".to_owned());
+    }
+    if facts.read_only {
+        words.push("it is read-only".to_owned());
+    }
+    words.extend(facts.in_use.iter().cloned());
+    if !matches!(facts.logical_sector_bytes, 512 | 4096) {
+        words.push(format!("it has logical sectors of {} bytes", facts.logical_sector_bytes));
+    }
+    words
 }
 
 fn may_be_touched(name: &str, disk: &Disk, facts: &DiskFacts) -> Result<(), Refusal> {

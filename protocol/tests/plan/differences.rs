@@ -134,6 +134,33 @@ pub const DIFFERENCES: &[Difference] = &[
         apply: Some(|sides| drop_if(&mut sides.ours, |argv| argv[0] == "wipefs")),
     },
     Difference {
+        title: "What makes a disk bootable comes last",
+        disko: "sets the legacy-boot attribute and parted's boot flags with each partition",
+        ours: "sets them when the table is complete",
+        why: "firmware that finds half of a table after a power cut must not boot from it",
+        apply: Some(|sides| {
+            let is_mark = |word: &str| word.starts_with("--attributes=") && word.ends_with(":set:2");
+            let parted = |argv: &[&str]| matches!(argv, ["parted", .., "set", _, "boot" | "esp" | "legacy_boot", "on"]);
+            let marks = |side: &[Argv]| -> Vec<String> {
+                let of_sgdisk = side.iter().flatten().filter(|word| is_mark(word)).cloned();
+                of_sgdisk.chain(side.iter().filter(|argv| parted(&words(argv))).map(|argv| argv.join(" "))).collect()
+            };
+            let (mut disko, mut ours) = (marks(&sides.disko), marks(&sides.ours));
+            disko.sort();
+            ours.sort();
+            if disko != ours || disko.is_empty() {
+                return false;
+            }
+            let forget = |argv: &mut Argv| argv.retain(|word| !is_mark(word));
+            change(&mut sides.disko, forget);
+            change(&mut sides.ours, forget);
+            drop_if(&mut sides.disko, parted);
+            drop_if(&mut sides.ours, |argv| {
+                parted(argv) || matches!(argv, ["sgdisk", device] if !device.starts_with('-'))
+            })
+        }),
+    },
+    Difference {
         title: "Stage by stage",
         disko: "finishes one disk before the next",
         ours: "partitions all disks, then formats, then mounts",
@@ -388,8 +415,8 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference {
         title: "Destroying",
         disko: "runs `zpool destroy -f` on a pool that has a member on the disk, even if others are elsewhere; goes on after a failure, and does nothing, without an error, if no disk matches (#989, #1026)",
-        ours: "touches the disks of the plan only, refuses those in use, and stops at the first failure",
-        why: "the other disks of the pool were not confirmed",
+        ours: "touches the disks of the plan only, refuses those in use, removes what each tool knows, writes zeros where signatures of the disk, its old and its new partitions can be, and then stops unless these are read back and neither blkid nor zpool finds anything",
+        why: "the other disks of the pool were not confirmed; wipefs and `zpool labelclear` leave labels that another table has hidden (#734, #1030), and these come back with the next partition at that place",
         apply: None,
     },
     Difference {

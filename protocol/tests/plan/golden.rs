@@ -43,6 +43,16 @@ fn what_a_person_reads_is_stable_and_narrow() {
 }
 
 #[test]
+fn what_is_lost_is_told_in_more_words_than_the_digest_covers() {
+    let mut plan = golden_plan();
+    let digest = plan.digest.clone();
+    plan.losses.insert("ssd".to_owned(), vec!["/dev/sda1: ext4 “root”, 12 GiB in use of 30 GiB".to_owned()]);
+    assert!(plan.is_intact() && plan.digest == digest);
+    let text = plan.render();
+    assert!(text.contains("12 GiB in use") && !text.contains("oldpool"), "{text}");
+}
+
+#[test]
 fn a_disk_cannot_write_to_the_terminal_through_its_name() {
     let mut facts = ssd();
     facts.model = Some("\u{1b}[2Jnice".to_owned());

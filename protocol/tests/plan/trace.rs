@@ -85,6 +85,38 @@ fn stages_never_go_back() {
     }
 }
 
+/// Half of a table, after a power cut, must not be booted from.
+#[test]
+fn nothing_is_bootable_before_its_table_is_complete() {
+    let mut marked = 0;
+    for name in NAMES {
+        let (_, plan) = plan(name);
+        for (at, step) in plan.steps.iter().enumerate() {
+            match step {
+                Step::CreatePartition { attributes, .. } => assert!(!attributes.contains(&2), "{name}: {step:?}"),
+                Step::CreateTablePartition { flags, .. } => {
+                    assert!(
+                        !flags.iter().any(|flag| matches!(flag.as_str(), "boot" | "esp" | "legacy_boot")),
+                        "{name}"
+                    );
+                }
+                Step::MarkBootable { device: marked_device, .. } => {
+                    marked += 1;
+                    let later = plan.steps.iter().skip(at).any(|later| match later {
+                        Step::CreatePartition { device, .. } | Step::CreateTablePartition { device, .. } => {
+                            device == marked_device
+                        }
+                        _ => false,
+                    });
+                    assert!(!later, "{name}: {marked_device}");
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(marked > 3, "{marked}");
+}
+
 #[test]
 fn hooks_are_scripts_with_the_variables_disko_defines() {
     let (_, plan) = plan("x-hooks");

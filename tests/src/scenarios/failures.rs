@@ -39,6 +39,8 @@ fn hash(world: &mut World) -> Result<()> {
     said?;
     // The agent still waits for a good one.
     world.expect_state("receiving")?;
+    let disks = world.expect(&["disks", &host], 0, &[])?;
+    ensure!(disks.contains("an installation is running") && disks.contains("mounted at /mnt"), "{disks}");
     world.expect(&install, 0, &[]).context("sending it again, undamaged")?;
     let status = world.expect_state("installed")?;
     ensure!(status["job"]["digest"] == digest.as_str(), "another job: {status}");

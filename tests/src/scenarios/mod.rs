@@ -1,15 +1,16 @@
 //! What is expected of the real programs in the virtual Pi.
 //!
 //! Scenarios run one after the other. Those that leave the Pi as they found it share one: [`refusals`] never writes,
-//! [`failures`], [`steps`], [`interruptions`] and [`secrets`] install tiny systems. [`layouts`] compares what is made of
-//! disko's layouts with what disko makes, on a Pi with many disks. [`whole`] installs the real system and boots it.
-//! [`wifi`] has a Pi of its own, with a radio and no cable.
+//! [`failures`], [`steps`], [`stale`], [`interruptions`] and [`secrets`] install tiny systems. [`layouts`] compares what is
+//! made of disko's layouts with what disko makes, on a Pi with many disks. [`whole`] installs the real system and boots
+//! it. [`wifi`] has a Pi of its own, with a radio and no cable.
 
 mod failures;
 mod interruptions;
 mod layouts;
 mod refusals;
 mod secrets;
+mod stale;
 mod steps;
 mod whole;
 mod wifi;
@@ -54,6 +55,7 @@ pub fn all() -> Vec<Scenario> {
     [
         refusals::SCENARIOS,
         failures::SCENARIOS,
+        stale::SCENARIOS,
         steps::SCENARIOS,
         interruptions::SCENARIOS,
         secrets::SCENARIOS,
