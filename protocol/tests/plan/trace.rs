@@ -114,7 +114,7 @@ fn nothing_is_bootable_before_its_table_is_complete() {
             }
         }
     }
-    assert!(marked > 3, "{marked}");
+    assert!(marked >= 3, "only {marked} layouts have anything to mark");
 }
 
 #[test]
