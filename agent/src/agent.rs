@@ -15,7 +15,7 @@ use cygnet_protocol::message::{ClosureSummary, InstallOptions, Reply, Request, S
 use cygnet_protocol::online::diagnosis::Diagnosis;
 use cygnet_protocol::online::link::NetworkReport;
 use cygnet_protocol::online::observation::{Announce, Bss};
-use cygnet_protocol::plan::Plan;
+use cygnet_protocol::plan::{Plan, Wanted};
 use cygnet_protocol::secret::GivenSecret;
 use cygnet_protocol::store::{PathInfo, StorePath};
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -231,7 +231,7 @@ impl Agent {
                 }
                 (_, Some(job)) if desk.resumable() => {
                     let wanted = self.vault.look(job.plan.wanted());
-                    let needed = self.vault.look(job.plan.wanted_again());
+                    let needed = self.vault.look(desk.needed(&job.plan));
                     self.vault.check(&wanted, &needed, &secrets)?;
                     let mut journal = Journal::reopen(&self.places.state).map_err(journal_fault)?;
                     let record = Record::Continue { closure: closure.clone(), options: options.clone() };
@@ -328,7 +328,7 @@ impl Agent {
                 paths_done: desk.valid.len() as u64,
                 bytes_done: desk.bytes,
                 secrets: match desk.resumable() {
-                    true => self.vault.look(job.plan.wanted_again()),
+                    true => self.vault.look(desk.needed(&job.plan)),
                     false => Vec::new(),
                 },
             }),
@@ -577,6 +577,11 @@ impl Desk {
         self.job.as_ref().is_some_and(|job| job.plan.is_intact())
             && (self.steps.is_some() || self.done >= Some(Phase::Format))
             && matches!(self.state, State::Failed { .. } | State::Interrupted { .. })
+    }
+
+    /// The secrets without which this cannot be gone on with.
+    fn needed(&self, plan: &Plan) -> Vec<Wanted> {
+        if self.done >= Some(Phase::Format) { plan.wanted_again() } else { plan.wanted() }
     }
 
     fn append(&mut self, record: Record) -> Result<(), Fault> {

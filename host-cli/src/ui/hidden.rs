@@ -23,13 +23,13 @@ impl Ui {
         };
         // The key that ended it was not shown, either.
         eprintln!();
-        line?.context("reading what is typed").or_else(|_| {
-            Err(fault(
+        line?.ok_or_else(|| {
+            fault(
                 FaultCode::Declined,
                 "Nothing was done, because nothing was typed.",
                 "The terminal's input has ended.",
                 "Type the passphrase, or give it with `--secret NAME=FILE`.",
-            ))
+            )
         })
     }
 }

@@ -8,7 +8,7 @@
 //! There are two kinds of boards. Up to the Pi 3 and the Zero 2 a ROM that cannot be changed loads `bootcode.bin` from a
 //! FAT partition; since the Pi 4 a boot loader in an EEPROM does, which knows GPT since 2020. `bootflow-legacy.adoc` says
 //! that the ROM of the Pi 3 reads GPT on USB disks, but neither says with which types nor whether `start.elf` follows;
-//! people report that it does not boot, and a hybrid MBR costs nothing: so a GPT alone is refused there.
+//! on SD cards people report that it does not, and a hybrid MBR costs nothing: so a GPT alone is refused there.
 
 use super::DiskFacts;
 use super::refusal::Refusal;
