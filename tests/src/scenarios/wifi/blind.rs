@@ -133,7 +133,8 @@ fn report(world: &mut World) -> Result<()> {
                 mount \"$part\" /run/look; cat /run/look/REPORT.TXT; code=$?; umount /run/look; exit $code";
     let text = world.pi()?.rig(look)?;
     ensure!(text.contains("W09-"), "the report names no failure of the bring-ups before:\n{text}");
-    ensure!(text.lines().all(|line| line.ends_with('\r') || line.is_empty()), "not all lines end with CR LF:\n{text}");
+    let (ends, whole) = (text.matches('\n').count(), text.matches("\r\n").count());
+    ensure!(ends > 10 && ends == whole, "not all lines end with CR LF:\n{text}");
     ensure!(!text.contains(PASSPHRASE) && !text.contains(PMK), "a secret is in the report:\n{text}");
     Ok(())
 }
