@@ -12,7 +12,7 @@ use crate::secrets::Vault;
 use cygnet_protocol::event::{EventKind, JobStatus, Phase, State};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::message::{ClosureSummary, InstallOptions, Reply, Request, Status};
-use cygnet_protocol::online::diagnosis::Diagnosis;
+use cygnet_protocol::online::diagnosis::{Diagnosis, without_counts};
 use cygnet_protocol::online::link::NetworkReport;
 use cygnet_protocol::online::observation::{Announce, Bss};
 use cygnet_protocol::plan::{Plan, Wanted};
@@ -362,9 +362,9 @@ impl Agent {
         };
         let old = told(&before);
         for diagnosis in told(&now) {
-            // Seconds and signal strengths change all the time; what is told anew is another fault, or another network's.
-            let gist = |what: &str| what.replace(|c: char| c.is_ascii_digit(), "");
-            if !old.iter().any(|known| known.code == diagnosis.code && gist(&known.what) == gist(&diagnosis.what)) {
+            // What is told anew is another fault, or another network's.
+            let gist = |told: &Diagnosis| (told.code, without_counts(&told.what));
+            if !old.iter().any(|known| gist(known) == gist(&diagnosis)) {
                 self.log.emit(None, EventKind::Diagnosed { diagnosis });
             }
         }

@@ -1,8 +1,8 @@
 //! `cargo demo`: everything once, from the card to the installed system, with the real programs, and a table at the end.
 
 use crate::closure;
-use crate::pi::Pi;
 use crate::pi::air::AccessPoint;
+use crate::pi::{Dhcp, Dns, Pi};
 use crate::site::Site;
 use crate::table;
 use crate::workshop;
@@ -66,6 +66,8 @@ pub fn run() -> Result<()> {
 fn install(clock: &mut Clock, pi: &mut Pi, site: &Site, system: &closure::Closure) -> Result<Value> {
     let host = format!("root@{}", pi.address());
     heading(&format!("Switching the Pi on, with the card in it; all it has is WiFi, “{NETWORK}”"));
+    // As at home, where the router answers for names, too.
+    pi.lan().set_dhcp(&Dhcp { dns: Dns::Us, ..Dhcp::default() })?;
     pi.boot_from_card()?;
 
     heading("$ cygnet discover --first");

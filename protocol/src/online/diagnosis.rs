@@ -110,6 +110,22 @@ codes! {
     Isolated = "W13-ISOLATED", Announce, "Nothing of other machines' multicast is heard: announcements may not get through.";
 }
 
+/// A sentence without the numbers in it, which count seconds and scans and change all the time. Those within “ ” are part
+/// of a name, and stay: to compare what is told with what was told before.
+#[must_use]
+pub fn without_counts(sentence: &str) -> String {
+    let mut quoted = false;
+    let keep = |c: &char| {
+        match c {
+            '“' => quoted = true,
+            '”' => quoted = false,
+            _ => {}
+        }
+        quoted || !c.is_ascii_digit()
+    };
+    sentence.chars().filter(keep).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,5 +141,11 @@ mod tests {
             assert!(code.name().len() <= 24);
         }
         assert_eq!(serde_json::from_str::<Code>("\"W99-GREMLINS\"").unwrap(), Code::Unknown);
+    }
+
+    #[test]
+    fn counts_do_not_count_and_names_do() {
+        assert_eq!(without_counts("“shed 2” is gone since 16 s."), without_counts("“shed 2” is gone since 9 s."));
+        assert_ne!(without_counts("“shed 2” is gone since 16 s."), without_counts("“shed 3” is gone since 16 s."));
     }
 }

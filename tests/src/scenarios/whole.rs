@@ -71,6 +71,10 @@ fn installed(world: &mut World) -> Result<()> {
     pi.wait_ssh(BOOT).context("logging in on the installed system")?;
     let running = pi.sh("readlink -f /run/current-system")?;
     ensure!(running == full.toplevel.to_string_lossy(), "it runs {running}");
+    let host = world.host()?;
+    let out = world.expect(&["wait", &host, "--for", "installed", "--timeout", "60s", "--json"], 0, &[])?;
+    ensure!(out.contains(&running), "cygnet wait does not name the system that runs: {out}");
+    let pi = world.pi()?;
     for (what, check) in [
         ("the root is the pool's", "test \"$(findmnt -no SOURCE /)\" = rpool/local/root".to_owned()),
         ("the store is a dataset", "test \"$(findmnt -no SOURCE /nix)\" = rpool/local/nix".into()),

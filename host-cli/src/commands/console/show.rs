@@ -1,5 +1,6 @@
 //! What a Pi reports of itself, for a person.
 
+use cygnet_protocol::online::diagnosis::without_counts;
 use cygnet_protocol::online::line::ConsoleReport;
 use cygnet_protocol::online::link::LinkState;
 
@@ -44,7 +45,7 @@ pub fn same(one: &ConsoleReport, other: &ConsoleReport) -> bool {
     let without_numbers = |report: &ConsoleReport| {
         let mut report = report.clone();
         for text in [&mut report.what, &mut report.next] {
-            text.retain(|c| !c.is_ascii_digit());
+            *text = without_counts(text);
         }
         report
     };

@@ -1,8 +1,10 @@
 //! A Pi that can only be reached through the air: each fault that the simulated radio can show is named on the serial
 //! console, and when it is healed the Pi comes online without a reboot.
 //!
-//! [`ways`] are the ways online that must simply work, [`faults`] what goes wrong, [`push`] an installation over it.
+//! [`ways`] are the ways online that must simply work, [`faults`] what goes wrong, [`blind`] what is seen without a
+//! network, [`push`] an installation over it.
 
+mod blind;
 mod faults;
 mod push;
 mod ways;
@@ -16,7 +18,7 @@ use std::time::Duration;
 
 /// In the order in which they run; all share one Pi, which is never rebooted.
 pub fn scenarios() -> impl Iterator<Item = &'static Entry> {
-    ways::SCENARIOS.iter().chain(faults::SCENARIOS).chain(push::SCENARIOS)
+    ways::SCENARIOS.iter().chain(faults::SCENARIOS).chain(blind::SCENARIOS).chain(push::SCENARIOS)
 }
 
 const PASSPHRASE: &str = "correct horse battery";
