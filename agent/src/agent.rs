@@ -4,7 +4,7 @@ use crate::events::{EventLog, lock};
 use crate::identity::{self, Identity};
 use crate::inspect;
 use crate::install;
-use crate::journal::{Job, Journal, Past, Record, layout_hash};
+use crate::journal::{Job, Journal, Past, Record};
 use crate::online::Order;
 use crate::rules::{not_now, permit};
 use crate::run::Cancel;
@@ -15,7 +15,7 @@ use cygnet_protocol::message::{ClosureSummary, InstallOptions, Reply, Request, S
 use cygnet_protocol::online::diagnosis::{Diagnosis, without_counts};
 use cygnet_protocol::online::link::NetworkReport;
 use cygnet_protocol::online::observation::{Announce, Bss};
-use cygnet_protocol::plan::{Plan, Wanted};
+use cygnet_protocol::plan::{Mode, Plan, Wanted, layout_hash};
 use cygnet_protocol::secret::GivenSecret;
 use cygnet_protocol::store::{PathInfo, StorePath};
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -128,8 +128,8 @@ impl Agent {
         permit(&lock(&self.desk).state, &request)?;
         match request {
             Request::Status => Ok(Reply::Status(Box::new(self.status()))),
-            Request::Plan { disko, closure } => {
-                let plan = self.plan(&disko, closure.as_ref())?;
+            Request::Plan { disko, closure, mode } => {
+                let plan = self.plan(&disko, closure.as_ref(), mode)?;
                 let mut desk = lock(&self.desk);
                 if desk.shown.len() == SHOWN {
                     desk.shown.pop_front();
@@ -138,8 +138,8 @@ impl Agent {
                 let secrets = self.vault.look(plan.wanted());
                 Ok(Reply::Plan { plan: Box::new(plan), secrets })
             }
-            Request::Install { disko, digest, closure, options, secrets } => {
-                self.install(&disko, &digest, closure, options, secrets)
+            Request::Install { disko, digest, closure, mode, options, secrets } => {
+                self.install((&disko, mode), &digest, closure, options, secrets)
             }
             Request::QueryValid { paths } => {
                 let desk = lock(&self.desk);
@@ -174,11 +174,11 @@ impl Agent {
     }
 
     /// Compiles a layout against the disks as they are now.
-    fn plan(&self, disko: &serde_json::Value, closure: Option<&ClosureSummary>) -> Result<Plan, Fault> {
+    fn plan(&self, disko: &serde_json::Value, closure: Option<&ClosureSummary>, mode: Mode) -> Result<Plan, Fault> {
         if let Some(closure) = closure {
             self.check_closure(closure)?;
         }
-        inspect::compile(disko, closure.map(|closure| closure.nar_size), &self.identity.board)
+        inspect::compile(disko, closure.map(|closure| closure.nar_size), &self.identity.board, mode)
     }
 
     fn check_closure(&self, closure: &ClosureSummary) -> Result<(), Fault> {
@@ -205,14 +205,14 @@ impl Agent {
 
     fn install(
         self: &Arc<Self>,
-        disko: &serde_json::Value,
+        (disko, mode): (&serde_json::Value, Mode),
         digest: &str,
         closure: ClosureSummary,
         options: InstallOptions,
         secrets: Vec<GivenSecret>,
     ) -> Result<Reply, Fault> {
         self.check_closure(&closure)?;
-        let layout = layout_hash(disko);
+        let layout = layout_hash(disko, mode);
         {
             let mut desk = lock(&self.desk);
             let same =
@@ -247,7 +247,7 @@ impl Agent {
             }
         }
         // Compiling looks at the disks, which takes a moment; the desk must not be locked meanwhile.
-        let plan = self.plan(disko, Some(&closure))?;
+        let plan = self.plan(disko, Some(&closure), mode)?;
         let mut desk = lock(&self.desk);
         if matches!(desk.state, State::Installing { .. } | State::Receiving | State::Rebooting) {
             return Err(not_now(

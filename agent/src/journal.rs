@@ -209,12 +209,6 @@ fn each(path: &Path, mut visit: impl FnMut(Record) -> io::Result<()>) -> io::Res
     }
 }
 
-/// SHA-256 over the layout in canonical JSON (sorted keys, no blanks), lower-case hex.
-pub fn layout_hash(disko: &serde_json::Value) -> String {
-    use sha2::{Digest as _, Sha256};
-    Sha256::digest(disko.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -332,12 +326,5 @@ pub(crate) mod tests {
         }
         fs::write(&path, vec![b'x'; MAX_RECORD + 1]).unwrap();
         assert!(Journal::read(directory.path()).unwrap_err().to_string().contains("too long"));
-    }
-
-    #[test]
-    fn the_same_layout_has_the_same_hash() {
-        let hash = |text: &str| layout_hash(&serde_json::from_str(text).unwrap());
-        assert_eq!(hash(r#"{"a":1, "b":[2]}"#), hash(r#"{"b":[2],"a":1}"#));
-        assert_ne!(hash(r#"{"a":1}"#), hash(r#"{"a":2}"#));
     }
 }

@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn an_installation_is_not_disturbed() {
         let running = State::Installing { phase: Phase::Format };
-        let plan = Request::Plan { disko: serde_json::json!({}), closure: None };
+        let plan = Request::Plan { disko: serde_json::json!({}), closure: None, mode: Default::default() };
         for request in [&plan, &Request::Reboot] {
             assert_eq!(permit(&running, request).unwrap_err().code, FaultCode::NotNow);
             assert_eq!(permit(&State::Receiving, request).unwrap_err().code, FaultCode::NotNow);

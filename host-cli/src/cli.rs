@@ -1,9 +1,11 @@
 //! What a person can say to cygnet. The help, the manual pages and the completions all come from here.
 
 use crate::ui::format::{parse_disk, parse_duration, parse_size};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use cygnet_protocol::fault::FaultCode;
+use cygnet_protocol::plan::Mode;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -277,6 +279,11 @@ pub struct Disks {
     pub host: Host,
 }
 
+/// `--mode`, with its values in the help and the completions.
+fn modes() -> impl TypedValueParser<Value = Mode> {
+    PossibleValuesParser::new(Mode::ALL.map(Mode::name)).try_map(|name| name.parse::<Mode>())
+}
+
 /// Where the system and the layout come from.
 #[derive(Debug, Args)]
 pub struct Source {
@@ -292,6 +299,9 @@ pub struct Source {
     /// Put the layout's disk of this name onto another device: `main=/dev/disk/by-id/usb-…`; may be given again
     #[arg(long = "disk", value_name = "NAME=DEVICE", value_parser = parse_disk)]
     pub disks: Vec<(String, String)>,
+    /// What to do with what is on the disks: destroy it, keep what is there and make what is missing, or only mount it
+    #[arg(long, value_name = "MODE", default_value = "destroy,format,mount", value_parser = modes())]
+    pub mode: Mode,
     /// Refuse a plan that would destroy anything: the disks must be blank
     #[arg(long)]
     pub keep_data: bool,

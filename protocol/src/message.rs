@@ -7,7 +7,7 @@ use crate::disks::DiskList;
 use crate::event::{Event, JobStatus, State};
 use crate::fault::{Fault, FaultCode};
 use crate::online::link::NetworkReport;
-use crate::plan::{Plan, Wanted};
+use crate::plan::{Mode, Plan, Wanted};
 use crate::secret::GivenSecret;
 use crate::store::{StorePath, absolute_list};
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,9 @@ pub const OLDEST_PROTOCOL: u32 = 1;
 
 /// The feature of an agent that takes secrets with `install`.
 pub const SECRETS: &str = "secrets";
+
+/// The feature of an agent that keeps what is on the disks, if told so.
+pub const MODES: &str = "modes";
 
 /// The first message, both ways.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +44,7 @@ impl Hello {
         Self {
             protocol: PROTOCOL,
             oldest: OLDEST_PROTOCOL,
-            features: vec!["zstd".into(), SECRETS.into()],
+            features: vec!["zstd".into(), SECRETS.into(), MODES.into()],
             program: format!("{program} {}", env!("CARGO_PKG_VERSION")),
         }
     }
@@ -119,6 +122,9 @@ pub enum Request {
         /// The closure that is to fit, where it is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         closure: Option<ClosureSummary>,
+        /// What is done with what is on the disks; none but the default without the feature [`MODES`].
+        #[serde(default, skip_serializing_if = "Mode::is_default")]
+        mode: Mode,
     },
     /// Carry out the plan with this digest, or go on with the interrupted installation that has it.
     Install {
@@ -128,6 +134,9 @@ pub enum Request {
         digest: String,
         /// What is to be installed.
         closure: ClosureSummary,
+        /// What is done with what is on the disks.
+        #[serde(default, skip_serializing_if = "Mode::is_default")]
+        mode: Mode,
         /// How.
         #[serde(default)]
         options: InstallOptions,

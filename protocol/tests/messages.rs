@@ -121,11 +121,12 @@ fn greetings() {
 #[test]
 fn requests() {
     let disko = serde_json::json!({"disk": {}});
-    let plan = Request::Plan { disko: disko.clone(), closure: Some(closure()) };
+    let plan = Request::Plan { disko: disko.clone(), closure: Some(closure()), mode: Default::default() };
     let install = Request::Install {
         disko,
         digest: "0123456789ab".into(),
         closure: closure(),
+        mode: cygnet_protocol::plan::Mode::Format,
         options: InstallOptions::default(),
         secrets: vec![GivenSecret { name: "crypted".into(), value: Secret::new(b"correct horse".into()) }],
     };

@@ -32,7 +32,12 @@ const HELD_ATTEMPTS: u32 = 5;
 const HELD_PAUSE: Duration = Duration::from_millis(200);
 
 /// Compiles a layout against the disks as they are now, for the board that it is to boot.
-pub fn compile(layout: &serde_json::Value, closure_nar_size: Option<u64>, board: &str) -> Result<Plan, Fault> {
+pub fn compile(
+    layout: &serde_json::Value,
+    closure_nar_size: Option<u64>,
+    board: &str,
+    mode: plan::Mode,
+) -> Result<Plan, Fault> {
     let devices = disko::parse(layout.to_string()).map_err(|error| {
         Fault::new(
             FaultCode::BadLayout,
@@ -42,7 +47,8 @@ pub fn compile(layout: &serde_json::Value, closure_nar_size: Option<u64>, board:
         )
     })?;
     let seen = look(&held)?;
-    let options = Options { closure_nar_size, board: Some(board.to_owned()), passphrases: true, ..Options::default() };
+    let options =
+        Options { closure_nar_size, board: Some(board.to_owned()), passphrases: true, mode, ..Options::default() };
     let mut plan = plan::compile(&devices, &seen.facts, &options).map_err(|refusal| Fault::from(&refusal))?;
     surroundings::check(&plan).map_err(|refusal| Fault::from(&refusal))?;
     plan.warnings.extend(surroundings::missing_tools(&plan).map(|tools| {

@@ -143,7 +143,14 @@ fn an_installation_that_cannot_be_is_refused_by_its_kind() {
     let layout = json!({ "disk": {} });
     let mut install = |disko: serde_json::Value, closure| {
         let digest = "0123456789ab".into();
-        fault(client.ask(&Request::Install { disko, digest, closure, options: Default::default(), secrets: vec![] }))
+        fault(client.ask(&Request::Install {
+            disko,
+            digest,
+            closure,
+            mode: Default::default(),
+            options: Default::default(),
+            secrets: vec![],
+        }))
     };
     assert_eq!(install(layout.clone(), closure("riscv64-linux", TOPLEVEL)).code, FaultCode::WrongArchitecture);
     for toplevel in ["", "/etc", "./result", &format!("{TOPLEVEL}/init"), "/nix/store/../../etc"] {
@@ -152,7 +159,7 @@ fn an_installation_that_cannot_be_is_refused_by_its_kind() {
     for garbled in [json!(null), json!([]), json!({ "disk": 7 }), json!({ "disk": { "a": { "type": "disk" } } })] {
         assert_eq!(install(garbled.clone(), closure(&own, TOPLEVEL)).code, FaultCode::BadLayout, "{garbled}");
     }
-    let plan = Request::Plan { disko: json!({ "disk": 7 }), closure: None };
+    let plan = Request::Plan { disko: json!({ "disk": 7 }), closure: None, mode: Default::default() };
     assert_eq!(fault(client.ask(&plan)).code, FaultCode::BadLayout);
     assert_eq!(client.status().state, State::Waiting);
     assert!(!place.journal().exists(), "nothing that was refused is in the journal");

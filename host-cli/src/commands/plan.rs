@@ -63,11 +63,11 @@ fn of_machine(
     };
     let (_session, mut control) = control::connect(target)?;
     let Some(closure) = closure else {
-        return install::plan(&mut control, layout, None);
+        return install::plan(&mut control, layout, None, source.mode);
     };
     let status = control.status()?;
     closure.check_system(&status.system)?;
-    let (plan, wanted) = install::plan(&mut control, layout, Some(closure.summary()))?;
+    let (plan, wanted) = install::plan(&mut control, layout, Some(closure.summary()), source.mode)?;
     fit::check(ui, &plan, &closure.directory(), &status.board, source.allow_mismatch)?;
     Ok((plan, wanted))
 }

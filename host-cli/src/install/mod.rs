@@ -21,8 +21,8 @@ use crate::ui::summary::Summary;
 use anyhow::Result;
 use confirm::Answer;
 use cygnet_protocol::fault::Fault;
-use cygnet_protocol::message::{InstallOptions, Reply, Request, SECRETS, Status};
-use cygnet_protocol::plan::{Plan, Wanted};
+use cygnet_protocol::message::{InstallOptions, MODES, Reply, Request, SECRETS, Status};
+use cygnet_protocol::plan::{Mode, Plan, Wanted, layout_hash};
 use decide::{Decision, Wish};
 use follower::Follower;
 use secrets::Secrets;
@@ -49,7 +49,7 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
     closure.check_system(&status.system)?;
 
     let wish = Wish {
-        layout: nix::layout::hash(&layout),
+        layout: layout_hash(&layout, source.mode),
         toplevel: closure.toplevel.to_absolute_path(),
         yes: arguments.yes.clone(),
         fresh: arguments.fresh,
@@ -59,6 +59,7 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
         disko: layout.clone(),
         digest,
         closure: closure.summary(),
+        mode: source.mode,
         options: options.clone(),
         secrets: secrets.given().to_vec(),
     };
@@ -93,7 +94,7 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
             digest
         }
         Decision::Begin => {
-            let (plan, wanted) = plan(&mut control, layout.clone(), Some(closure.summary()))?;
+            let (plan, wanted) = plan(&mut control, layout.clone(), Some(closure.summary()), source.mode)?;
             // Here, so that it holds whatever the agent knows of such wishes.
             if source.keep_data {
                 plan.keeps_data().map_err(|refusal| Fault::from(&refusal))?;
@@ -173,9 +174,13 @@ pub fn plan(
     control: &mut Control,
     disko: serde_json::Value,
     closure: Option<cygnet_protocol::message::ClosureSummary>,
+    mode: Mode,
 ) -> Result<(Plan, Vec<Wanted>)> {
-    match control.request(&Request::Plan { disko, closure })? {
-        Reply::Plan { plan, secrets } if plan.is_intact() => Ok((*plan, secrets)),
+    if !mode.is_default() {
+        control.must_have(MODES)?;
+    }
+    match control.request(&Request::Plan { disko, closure, mode })? {
+        Reply::Plan { plan, secrets } if plan.is_intact() && plan.mode == mode => Ok((*plan, secrets)),
         Reply::Plan { plan, .. } => Err(crate::error::fault(
             cygnet_protocol::fault::FaultCode::Garbage,
             "The agent's plan is not what its digest says.",

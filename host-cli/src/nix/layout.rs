@@ -4,7 +4,6 @@ use crate::error::fault;
 use anyhow::Result;
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::plan::Refusal;
-use sha2::{Digest, Sha256};
 use std::path::Path;
 
 /// Reads a file with the layout. What it means is for the agent to say; here it must be an object.
@@ -71,12 +70,6 @@ pub fn check(layout: &serde_json::Value) -> Result<()> {
     })
 }
 
-/// SHA-256 of the layout in canonical JSON (sorted keys, no blanks), lower-case hex: what tells equal layouts.
-pub fn hash(layout: &serde_json::Value) -> String {
-    // serde_json's map is sorted as long as nobody switches `preserve_order` on; the test below would tell.
-    Sha256::digest(layout.to_string().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,15 +103,5 @@ mod tests {
         assert!(unknown.remedy.contains("data, main"), "{unknown}");
         retarget(&mut layout, &moves(&[("main", "/dev/sdb")])).unwrap();
         assert_eq!(layout["disk"]["main"]["device"], "/dev/sdb");
-    }
-
-    #[test]
-    fn the_hash_does_not_depend_on_the_order() {
-        let parse = |text: &str| parse(text.as_bytes(), "x").unwrap();
-        let hash = |text: &str| super::hash(&parse(text));
-        assert_eq!(hash(r#"{"a":1,"b":{"d":2,"c":3}}"#), hash(r#"{ "b": {"c":3, "d":2}, "a":1 }"#));
-        assert_ne!(hash(r#"{"a":1}"#), hash(r#"{"a":2}"#));
-        // printf '{"a":1}' | sha256sum
-        assert_eq!(hash(r#"{"a":1}"#), "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862");
     }
 }

@@ -64,7 +64,7 @@ pub fn compile(devices: &Devices, disks: &[DiskFacts], options: &Options) -> Res
         .collect();
     let mut warnings: Vec<String> = warnings(devices, &steps).into_iter().chain(doubts).collect();
     warnings.extend(targets.iter().filter_map(|(name, (disk, facts))| serial::doubt(name, &disk.device, facts)));
-    Ok(Plan::new(planned, steps, warnings, store))
+    Ok(Plan::new(options.mode, planned, steps, warnings, store))
 }
 
 /// The disk that a node of the top level is, with its name.

@@ -1,5 +1,6 @@
 //! The name of exactly one plan on exactly these disks.
 
+use super::Mode;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
@@ -65,9 +66,33 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
+/// SHA-256 over a layout in canonical JSON (sorted keys, no blanks) and, unless it is the default, the mode: what both ends
+/// know an interrupted installation again by. Lower-case hex.
+#[must_use]
+pub fn layout_hash(disko: &serde_json::Value, mode: Mode) -> String {
+    // serde_json's map is sorted as long as nobody switches `preserve_order` on; the test below would tell.
+    let mut text = disko.to_string();
+    if !mode.is_default() {
+        text.push_str(mode.name());
+    }
+    Digest::of(text.as_bytes()).0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_hash_of_a_layout_depends_on_the_mode_and_not_on_the_order() {
+        let hash = |text: &str| layout_hash(&serde_json::from_str(text).unwrap(), Mode::Destroy);
+        assert_eq!(hash(r#"{"a":1,"b":{"d":2,"c":3}}"#), hash(r#"{ "b": {"c":3, "d":2}, "a":1 }"#));
+        assert_ne!(hash(r#"{"a":1}"#), hash(r#"{"a":2}"#));
+        // printf '{"a":1}' | sha256sum
+        assert_eq!(hash(r#"{"a":1}"#), "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862");
+        let value = serde_json::json!({"a": 1});
+        assert_ne!(layout_hash(&value, Mode::Format), layout_hash(&value, Mode::Mount));
+        assert_ne!(layout_hash(&value, Mode::Format), layout_hash(&value, Mode::Destroy));
+    }
 
     #[test]
     fn a_prefix_of_twelve_digits_is_enough_and_eleven_are_not() {

@@ -25,6 +25,7 @@ mod format;
 mod gpt;
 mod layers;
 mod loss;
+mod mode;
 mod mounting;
 mod order;
 mod partition;
@@ -43,8 +44,9 @@ pub use action::{Action, DEVICE_PATIENCE, Input};
 pub use afterwards::{MountPoint, TargetLayout};
 pub use capacity::{StoreSpace, space_needed};
 pub use compile::compile;
-pub use digest::{Digest, NotADigest};
+pub use digest::{Digest, NotADigest, layout_hash};
 pub use facts::{DiskFacts, Fingerprint, PartitionFacts, human_bytes};
+pub use mode::Mode;
 pub use parts::{BcachefsDevice, BootMark, HookTime, HybridEntry, Span, Stage, SwapFile, Vdev};
 pub use refusal::Refusal;
 pub use resume::GoOn;
@@ -80,11 +82,20 @@ pub struct Options {
     pub passphrases: bool,
     /// The board, as the device tree calls it: a layout from which its firmware could not boot is refused.
     pub board: Option<String>,
+    /// What is done with what is there already.
+    pub mode: Mode,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { closure_nar_size: None, swap_on: true, require_root: true, passphrases: false, board: None }
+        Self {
+            closure_nar_size: None,
+            swap_on: true,
+            require_root: true,
+            passphrases: false,
+            board: None,
+            mode: Mode::Destroy,
+        }
     }
 }
 
@@ -94,6 +105,9 @@ impl Default for Options {
 pub struct Plan {
     /// [`VERSION`].
     pub version: u32,
+    /// What is done with what is there already.
+    #[serde(default, skip_serializing_if = "Mode::is_default")]
+    pub mode: Mode,
     /// The disks that will be changed, by name in the layout.
     pub disks: Vec<PlannedDisk>,
     /// What is done, in order; their stages never go back.
@@ -107,7 +121,7 @@ pub struct Plan {
     /// change by themselves, so no digest covers this; what identifies the contents is in the facts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub losses: BTreeMap<String, Vec<String>>,
-    /// Covers version, disks and steps.
+    /// Covers version, mode, disks and steps.
     pub digest: Digest,
 }
 
@@ -129,24 +143,32 @@ pub struct PlannedDisk {
 #[derive(Serialize)]
 struct Covered<'a> {
     version: u32,
+    #[serde(skip_serializing_if = "Mode::is_default")]
+    mode: Mode,
     disks: &'a [PlannedDisk],
     steps: &'a [Step],
 }
 
 impl Plan {
-    fn new(disks: Vec<PlannedDisk>, steps: Vec<Step>, warnings: Vec<String>, store: Option<StoreSpace>) -> Self {
-        let digest = Self::digest_of(VERSION, &disks, &steps);
-        Self { version: VERSION, disks, steps, warnings, store, losses: BTreeMap::new(), digest }
+    fn new(
+        mode: Mode,
+        disks: Vec<PlannedDisk>,
+        steps: Vec<Step>,
+        warnings: Vec<String>,
+        store: Option<StoreSpace>,
+    ) -> Self {
+        let digest = Self::digest_of(VERSION, mode, &disks, &steps);
+        Self { version: VERSION, mode, disks, steps, warnings, store, losses: BTreeMap::new(), digest }
     }
 
-    fn digest_of(version: u32, disks: &[PlannedDisk], steps: &[Step]) -> Digest {
+    fn digest_of(version: u32, mode: Mode, disks: &[PlannedDisk], steps: &[Step]) -> Digest {
         // Serialising structs with string keys into memory cannot fail; an empty text would match no plan.
-        Digest::of(&serde_json::to_vec(&Covered { version, disks, steps }).unwrap_or_default())
+        Digest::of(&serde_json::to_vec(&Covered { version, mode, disks, steps }).unwrap_or_default())
     }
 
     /// Whether this is a plan of our version whose digest belongs to its content. Check it on every plan that was read.
     #[must_use]
     pub fn is_intact(&self) -> bool {
-        self.version == VERSION && self.digest == Self::digest_of(self.version, &self.disks, &self.steps)
+        self.version == VERSION && self.digest == Self::digest_of(self.version, self.mode, &self.disks, &self.steps)
     }
 }
