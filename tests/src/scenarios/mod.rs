@@ -1,13 +1,14 @@
 //! What is expected of the real programs in the virtual Pi.
 //!
 //! Scenarios run one after the other. Those that leave the Pi as they found it share one: [`refusals`] never writes,
-//! [`failures`], [`steps`], [`stale`], [`interruptions`] and [`secrets`] install tiny systems. [`layouts`] compares what is
+//! [`failures`], [`steps`], [`modes`], [`stale`], [`interruptions`] and [`secrets`] install tiny systems. [`layouts`] compares what is
 //! made of disko's layouts with what disko makes, on a Pi with many disks. [`whole`] installs the real system and boots
 //! it. [`wifi`] has a Pi of its own, with a radio and no cable.
 
 mod failures;
 mod interruptions;
 mod layouts;
+mod modes;
 mod refusals;
 mod secrets;
 mod stale;
@@ -57,6 +58,7 @@ pub fn all() -> Vec<Scenario> {
         failures::SCENARIOS,
         stale::SCENARIOS,
         steps::SCENARIOS,
+        modes::SCENARIOS,
         interruptions::SCENARIOS,
         secrets::SCENARIOS,
         layouts::SCENARIOS,
@@ -242,8 +244,13 @@ impl World {
 
     /// The digest of the plan for this layout.
     pub fn digest(&mut self, disko: &str) -> Result<String> {
+        self.digest_of(disko, "destroy,format,mount")
+    }
+
+    /// The digest of the plan for this layout in this mode.
+    pub fn digest_of(&mut self, disko: &str, mode: &str) -> Result<String> {
         let host = self.host()?;
-        let out = self.expect(&["plan", &host, "--disko", disko, "--json"], 0, &[])?;
+        let out = self.expect(&["plan", &host, "--disko", disko, "--mode", mode, "--json"], 0, &[])?;
         let plan: Value = serde_json::from_str(&out).context("parsing the plan")?;
         plan["digest"].as_str().map(str::to_owned).context("finding the plan's digest")
     }

@@ -17,8 +17,10 @@ pub const SCENARIOS: &[Entry] = &[
 
 /// How often `cygnet install` is given; it comes back by itself as long as the agent does.
 const ATTEMPTS: usize = 12;
+/// What is done if nothing is said.
+const ALL: &str = "destroy,format,mount";
 /// The key of the LUKS layout; /run keeps it out of everything that lasts.
-const KEY: &str = "/run/cygnet-step.key";
+pub const KEY: &str = "/run/cygnet-step.key";
 
 /// The tools that change something on a disk, each with the words that do (all if there are none).
 const TOOLS: &[(&str, &str)] = &[
@@ -87,14 +89,21 @@ fn disarm(world: &mut World) -> Result<()> {
 
 /// Installs with the agent killed after each command; then the layout must pass `checks`, lines of shell with the new
 /// system not mounted.
-fn killed_after_each(world: &mut World, layout: &Value, least: usize, checks: &[&str]) -> Result<()> {
+pub fn killed_after_each(
+    world: &mut World,
+    layout: &Value,
+    mode: &str,
+    least: usize,
+    checks: &[&str],
+) -> Result<()> {
     let disko = world.file("steps.json", &layout.to_string())?;
     let tiny = world.closure(Variant::Tiny)?.toplevel.display().to_string();
     let host = world.host()?;
     world.pi()?.sh(&format!("umask 077; printf 'cygnet and key' > {KEY}"))?;
-    let digest = world.digest(&disko)?;
+    let digest = world.digest_of(&disko, mode)?;
     arm(world)?;
     let install = ["install", &host, "--closure", &tiny, "--disko", &disko, "--yes", &digest, "--no-reboot", "--json"];
+    let install = [&install[..], &["--mode", mode]].concat();
     let mut said = Vec::new();
     for _ in 0..ATTEMPTS {
         let output = world.cygnet(&install)?;
@@ -120,7 +129,7 @@ fn killed_after_each(world: &mut World, layout: &Value, least: usize, checks: &[
 }
 
 /// A layout as disko evaluates it, from the fixtures, on our disk.
-fn fixture(text: &str, device: &str) -> Result<Value> {
+pub fn fixture(text: &str, device: &str) -> Result<Value> {
     let fixture: Value = serde_json::from_str(&text.replace(device, &format!("/dev/disk/by-id/virtio-{SSD}")))
         .context("parsing the fixture")?;
     Ok(fixture["devices"].clone())
@@ -131,6 +140,7 @@ fn zfs(world: &mut World) -> Result<()> {
     killed_after_each(
         world,
         &serde_json::from_str(&layout).context("parsing the layout")?,
+        ALL,
         12,
         &[
             "zpool import -N -o readonly=on -R /mnt rpool",
@@ -153,6 +163,7 @@ fn luks_lvm(world: &mut World) -> Result<()> {
     killed_after_each(
         world,
         &layout,
+        ALL,
         14,
         &[
             &format!("cryptsetup open /dev/disk/by-partlabel/disk-main-luks look --key-file {KEY}"),
@@ -169,6 +180,7 @@ fn btrfs(world: &mut World) -> Result<()> {
     killed_after_each(
         world,
         &fixture(text, "/dev/disk/by-diskseq/1")?,
+        ALL,
         12,
         &[
             "mkdir -p /run/look && mount -o ro,subvol=/ /dev/disk/by-partlabel/disk-main-root /run/look",
