@@ -10,7 +10,8 @@ const LOOK: &str = r#"
 say() { echo "== $*"; }
 number=0
 for disk in $DISKS; do
-  echo "@$(basename "$(readlink -f "$disk")") disk$number"; number=$((number + 1))
+  echo "@$(basename "$(readlink -f "$disk")") disk$number"; echo "@$(basename "$disk") disk$number"
+  number=$((number + 1))
 done
 for link in /dev/md/* $(find /dev/zvol -type l 2>/dev/null); do
   [ -b "$link" ] && echo "@$(basename "$(readlink -f "$link")") ${link#/dev/}"
