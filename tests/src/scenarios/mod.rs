@@ -84,6 +84,8 @@ pub struct World {
     pi: Option<Pi>,
     /// Whether the present Pi has a radio and no cable.
     in_the_air: bool,
+    /// Closures that were built before: to ask apt and Nix again takes seconds.
+    built: Vec<(closure::Settings, Closure)>,
     scratch: Option<tempfile::TempDir>,
 }
 
@@ -97,6 +99,7 @@ impl World {
             parts,
             pi: None,
             in_the_air: false,
+            built: Vec::new(),
             scratch: None,
         }
     }
@@ -158,7 +161,13 @@ impl World {
     /// Builds a closure for the present Pi.
     pub fn closure(&mut self, variant: Variant) -> Result<Closure> {
         let key = self.pi()?.keys().user_public()?;
-        closure::build(&self.settings.cache, &closure::Settings::new(key, variant))
+        let settings = closure::Settings::new(key, variant);
+        if let Some((_, built)) = self.built.iter().find(|(of, _)| *of == settings) {
+            return Ok(built.clone());
+        }
+        let built = closure::build(&self.settings.cache, &settings)?;
+        self.built.push((settings, built.clone()));
+        Ok(built)
     }
 
     /// A flake with the same system and layout, as `--flake` takes it.

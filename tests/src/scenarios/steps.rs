@@ -65,15 +65,18 @@ exit $code
 "#;
 
 fn arm(world: &mut World) -> Result<()> {
-    let pi = world.pi()?;
-    pi.sh(&format!("rm -rf {WRAPPERS}; mkdir -p {WRAPPERS}/bin {WRAPPERS}/seen {WRAPPERS}/words"))?;
+    let mut script = format!(
+        "set -e; rm -rf {WRAPPERS}; mkdir -p {WRAPPERS}/bin {WRAPPERS}/seen {WRAPPERS}/words\n\
+         cat > {WRAPPERS}/wrapper <<'END'\n{WRAPPER}END\nchmod 0755 {WRAPPERS}/wrapper\n"
+    );
     for (tool, words) in TOOLS {
-        pi.sh(&format!("echo '{words}' > {WRAPPERS}/words/{tool}"))?;
-        pi.sh(&format!("cat > {WRAPPERS}/bin/{tool} <<'END'\n{WRAPPER}END\nchmod 0755 {WRAPPERS}/bin/{tool}"))?;
+        script.push_str(&format!("echo '{words}' > {WRAPPERS}/words/{tool}; ln -s ../wrapper {WRAPPERS}/bin/{tool}\n"));
     }
+    let pi = world.pi()?;
+    pi.sh(&script)?;
     let unit = "/run/systemd/system/cygnetd.service.d";
     pi.sh(&format!(
-        "mkdir -p {unit}; printf '[Service]\\nEnvironment=PATH={WRAPPERS}/bin\\n' > {unit}/killers.conf; \
+        "mkdir -p {unit}; printf '[Service]\\nEnvironment=PATH={WRAPPERS}/bin\\nRestartSec=100ms\\n' > {unit}/killers.conf; \
          systemctl daemon-reload; systemctl restart cygnetd.service; touch {WRAPPERS}/armed"
     ))?;
     Ok(())
