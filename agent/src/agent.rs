@@ -78,6 +78,8 @@ struct Desk {
     done: Option<Phase>,
     /// Steps of the plan that are done, once the disks are written to.
     steps: Option<usize>,
+    /// The last step that was seen to be needed, where things are kept.
+    making: Option<usize>,
     tables: BTreeMap<String, String>,
     journal: Option<Journal>,
     valid: HashSet<StorePath>,
@@ -277,6 +279,7 @@ impl Agent {
         desk.bytes = 0;
         desk.done = None;
         desk.steps = None;
+        desk.making = None;
         desk.tables.clear();
         self.begin(&mut desk, false)?;
         Ok(Reply::Accepted { resumed: false })
@@ -409,6 +412,19 @@ impl Agent {
         desk.append(Record::Steps { done })?;
         desk.steps = Some(done);
         Ok(())
+    }
+
+    /// Notes that what the step at this place makes is not there, and is made now.
+    pub fn note_making(&self, step: usize) -> Result<(), Fault> {
+        let mut desk = lock(&self.desk);
+        desk.append(Record::Making { step })?;
+        desk.making = Some(step);
+        Ok(())
+    }
+
+    /// The last step that [`Self::note_making`] noted.
+    pub fn making(&self) -> Option<usize> {
+        lock(&self.desk).making
     }
 
     /// How many steps of the plan are done, if the disks were written to but not all is formatted.
@@ -551,6 +567,7 @@ impl Desk {
             phase: Phase::Inspect,
             done: None,
             steps: None,
+            making: None,
             tables: BTreeMap::new(),
             journal: None,
             valid: HashSet::new(),
@@ -561,7 +578,7 @@ impl Desk {
     }
 
     fn remember(&mut self, past: Past) {
-        let Past { job, done, steps, tables, failed, valid, bytes } = past;
+        let Past { job, done, steps, making, tables, failed, valid, bytes } = past;
         let next = Phase::ALL.iter().copied().find(|phase| Some(*phase) > done);
         self.phase = next.unwrap_or(Phase::Handover);
         self.state = match failed {
@@ -575,6 +592,7 @@ impl Desk {
         self.job = Some(job);
         self.done = done;
         self.steps = steps;
+        self.making = making;
         self.tables = tables;
         self.valid = valid;
         self.bytes = bytes;

@@ -55,6 +55,11 @@ pub enum Record {
         /// How many.
         done: usize,
     },
+    /// What this step of the plan makes was not there, and is made now: only then may its rests be cleared away.
+    Making {
+        /// Its place in the plan.
+        step: usize,
+    },
     /// A phase is done.
     Done {
         /// Which.
@@ -80,6 +85,8 @@ pub struct Past {
     pub done: Option<Phase>,
     /// How many steps of the plan were done, if the disks were written to.
     pub steps: Option<usize>,
+    /// The last step of the plan that was seen to be needed, where things are kept.
+    pub making: Option<usize>,
     /// The UUIDs of the partition tables that were written, by the disks' names in the layout.
     pub tables: BTreeMap<String, String>,
     /// How it failed, if it did.
@@ -152,6 +159,7 @@ impl Journal {
                         job: *job,
                         done: None,
                         steps: None,
+                        making: None,
                         tables: BTreeMap::new(),
                         failed: None,
                         valid: HashSet::new(),
@@ -168,6 +176,7 @@ impl Journal {
                 // A resumed run notes the phases it skips, too.
                 (Record::Tables { tables }, Some(past)) => past.tables = tables,
                 (Record::Steps { done }, Some(past)) => past.steps = Some(done),
+                (Record::Making { step }, Some(past)) => past.making = Some(step),
                 (Record::Done { phase }, Some(past)) => past.done = past.done.max(Some(phase)),
                 (Record::Failed { phase, fault }, Some(past)) => past.failed = Some((phase, fault)),
                 (Record::Path(info), Some(past)) => {

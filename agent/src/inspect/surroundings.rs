@@ -19,7 +19,7 @@ pub fn check(plan: &Plan) -> Result<(), Refusal> {
     };
     // The plan's own disks are not in use: whatever has one of these names is on another.
     for step in &plan.steps {
-        match step {
+        match step.made() {
             Step::OpenLuks { name, .. } => {
                 let path = format!("/dev/mapper/{name}");
                 if Path::new(&path).exists() {

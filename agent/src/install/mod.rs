@@ -1,6 +1,7 @@
 //! The installation: one phase after the other, each with its own file, none skipped in silence.
 //!
-//! [`steps`] carries out the plan (destroy, partition, format, mount), [`blank`] proves that a destroyed disk is blank,
+//! [`steps`] carries out the plan (destroy, partition, format, mount), [`blank`] proves that a destroyed disk is blank, [`keep`]
+//! looks whether something is there already,
 //! [`crate::store::receive`] fills the store,
 //! [`register`] tells the target's Nix, [`activate`] runs the new system's own scripts inside the target, [`verify`] sees
 //! that it will boot, [`export`] lets go of the disks and proves it, [`handover`] reboots.
@@ -9,6 +10,7 @@ pub mod activate;
 mod blank;
 pub mod export;
 pub mod handover;
+mod keep;
 pub mod register;
 pub mod steps;
 pub mod verify;
@@ -37,7 +39,7 @@ pub enum Outcome {
 pub fn run(agent: &Agent, job: &Job, resumed: bool) {
     let begin = match agent.steps_done() {
         _ if !resumed => Begin::Anew,
-        Some(done) => Begin::InTheLayout(job.plan.go_on(done)),
+        Some(done) => Begin::InTheLayout(job.plan.go_on(done, agent.making())),
         None => Begin::Formatted,
     };
     let mut installation = Installation { agent, job, resumed, begin, inside: None };
@@ -118,7 +120,13 @@ impl Installation<'_> {
             Phase::Destroy => {
                 inspect::tools_are_there(&self.job.plan)?;
                 match &self.begin {
-                    Begin::Anew => inspect::unchanged(&self.job.plan, false)?,
+                    Begin::Anew => {
+                        inspect::unchanged(&self.job.plan, false)?;
+                        if self.job.plan.mode.keeps() {
+                            // Tables that are kept are what the disks are known again by.
+                            self.agent.note_tables(inspect::tables(&self.job.plan)?)?;
+                        }
+                    }
                     Begin::InTheLayout(_) | Begin::Formatted => self.take_up()?,
                 }
                 self.stage(phase, Stage::Destroy)

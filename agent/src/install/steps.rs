@@ -1,6 +1,6 @@
 //! Carries out the steps of the plan, in order, stopping at the first that fails.
 
-use super::{Installation, blank, step_fault};
+use super::{Installation, blank, keep, step_fault};
 use crate::inspect;
 use crate::run::{RunError, capture, command};
 use cygnet_protocol::event::{EventKind, Phase};
@@ -29,8 +29,23 @@ pub fn carry_out(
                 agent.note_tables(tables().collect())?;
             }
         }
-        for action in step.actions() {
-            perform(installation, phase, step, &action)?;
+        match step {
+            Step::Ensure { step: made } if keep::is_there(installation, phase, step)? => {
+                log.emit(Some(phase), EventKind::Task { text: "It is there, and kept".into() });
+                for step in plan.instead(made) {
+                    for action in step.actions() {
+                        perform(installation, phase, &step, &action)?;
+                    }
+                }
+            }
+            step => {
+                if let (Step::Ensure { .. }, Some(first)) = (step, first) {
+                    agent.note_making(first + done)?;
+                }
+                for action in step.actions() {
+                    perform(installation, phase, step, &action)?;
+                }
+            }
         }
         if let Some(disk) = table {
             let made = inspect::tables(plan)?.into_iter().filter(|(name, _)| name == disk);
@@ -49,7 +64,7 @@ pub fn carry_out(
 
 /// The name in the layout of the disk that this step gives a new partition table.
 fn table_of<'a>(plan: &'a Plan, step: &Step) -> Option<&'a String> {
-    match step {
+    match step.made() {
         Step::ClearTable { device, .. } | Step::CreateTable { device, .. } => {
             plan.disks.iter().find(|disk| disk.device == *device).map(|disk| &disk.name)
         }

@@ -1,7 +1,7 @@
 //! What a plan makes, by every name the installed system can find it under.
 
 use cygnet_protocol::disko::numbered;
-use cygnet_protocol::plan::{Plan, Step, TARGET};
+use cygnet_protocol::plan::{Mode, PartitionFacts, Plan, Step, TARGET};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Something that can be mounted or swapped on.
@@ -122,7 +122,10 @@ impl Made {
     /// From the plan's steps.
     pub fn of(plan: &Plan) -> Self {
         let mut made = Self::default();
-        for step in &plan.steps {
+        if plan.mode.keeps() {
+            plan.disks.iter().flat_map(|disk| &disk.facts.fingerprint.partitions).for_each(|there| made.kept(there));
+        }
+        for step in plan.steps.iter().map(Step::made) {
             made.step(plan, step);
         }
         made
@@ -150,7 +153,7 @@ impl Made {
                 let volume = self.volume(plan, &format!("/dev/disk/by-uuid/{uuid}"));
                 volume.fstype = Some("bcachefs".to_owned());
             }
-            Step::CreatePool { pool, .. } => {
+            Step::CreatePool { pool, .. } | Step::ImportPool { pool, .. } => {
                 self.pools = true;
                 self.datasets.insert(pool.clone());
             }
@@ -161,11 +164,37 @@ impl Made {
             Step::Mount { source, target, fstype, options } => {
                 let at = target.strip_prefix(TARGET).unwrap_or(target);
                 let at = if at.is_empty() { "/" } else { at };
+                if plan.mode == Mode::Mount {
+                    self.opened(plan, source, fstype, options);
+                }
                 let (source, fstype, options) = (source.clone(), fstype.clone(), options.clone());
                 self.mounts.insert(at.to_owned(), Mount { source, fstype, options });
             }
             _ => {}
         }
+    }
+
+    /// A partition that is there already, under all its names.
+    fn kept(&mut self, there: &PartitionFacts) {
+        let named = |key: &str, value: &Option<String>| value.as_ref().map(|value| format!("{key}={value}"));
+        let PartitionFacts { path, part_uuid, part_label, fstype, uuid, label, .. } = there;
+        let keys = [("PARTUUID", part_uuid), ("PARTLABEL", part_label), ("UUID", uuid), ("LABEL", label)];
+        let names = keys.iter().filter_map(|(key, value)| named(key, value)).chain([path.clone()]);
+        let names = names.map(|name| canonical(&name)).collect();
+        self.volumes.push(Volume { names, fstype: fstype.clone(), ..Volume::default() });
+    }
+
+    /// What a plan mounts that makes nothing is there, or will be missed at once.
+    fn opened(&mut self, plan: &Plan, source: &str, fstype: &str, options: &[String]) {
+        if fstype == "zfs" {
+            self.datasets.insert(source.to_owned());
+            return;
+        }
+        let subvolumes = options.iter().filter_map(|option| option.strip_prefix("subvol="));
+        let subvolumes: Vec<String> = subvolumes.map(|name| name.trim_matches('/').to_owned()).collect();
+        let volume = self.volume(plan, source);
+        volume.fstype = Some(fstype.to_owned());
+        volume.subvolumes.extend(subvolumes);
     }
 
     fn filled(&mut self, plan: &Plan, device: &str, format: &str, arguments: &[String]) {

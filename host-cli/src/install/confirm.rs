@@ -9,7 +9,7 @@ use anyhow::Result;
 use cygnet_protocol::event::Phase;
 use cygnet_protocol::fault::FaultCode;
 use cygnet_protocol::message::Status;
-use cygnet_protocol::plan::Plan;
+use cygnet_protocol::plan::{Mode, Plan};
 
 /// What the person said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,12 @@ pub fn destroy(ui: &Ui, target: &Target, plan: &Plan) -> Result<()> {
     if !ui.can_ask() {
         return Err(declined(&target.given, plan.digest.short()));
     }
-    match ui.ask("Install? This destroys what is listed above.", &["yes", "no"])? {
+    let question = match plan.mode {
+        Mode::Destroy => "Install? This destroys what is listed above.",
+        Mode::Format => "Install? Nothing that is there is destroyed; what the layout lacks is made.",
+        Mode::Mount => "Install onto what is there? Nothing is formatted.",
+    };
+    match ui.ask(question, &["yes", "no"])? {
         "yes" => Ok(()),
         _ => Err(declined(&target.given, plan.digest.short())),
     }
@@ -71,7 +76,7 @@ pub fn go_on(ui: &Ui, target: &Target, status: &Status, attach: bool) -> Result<
         "An installation with this layout (digest {}) was interrupted: {phase}.{done}",
         short(&job.digest)
     ));
-    Ok(match ui.ask("Go on with it without formatting, or start afresh?", &["yes", "fresh", "no"])? {
+    Ok(match ui.ask("Go on with it, or start afresh?", &["yes", "fresh", "no"])? {
         "yes" => Answer::Yes,
         "fresh" => Answer::Fresh,
         _ => Answer::No,

@@ -24,7 +24,7 @@ pub struct Wish {
 pub enum Decision {
     /// Ask for a plan and start from the beginning.
     Begin,
-    /// Go on with the interrupted installation, without formatting.
+    /// Go on with the interrupted installation where it was; what was formatted stays.
     GoOn {
         /// Its plan.
         digest: String,

@@ -88,7 +88,7 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
             // The agent knows what else the layout asks for.
             secrets.check(None, &wanted, ui.can_ask())?;
             secrets.ask(ui, &wanted)?;
-            ui.status("Going on with the installation without formatting.");
+            ui.status("Going on with the installation where it was interrupted.");
             control.accepted(&request(digest.clone(), &secrets))?;
             follower.forget_the_past();
             digest

@@ -248,7 +248,8 @@ impl Step {
             Self::Unmount { target } => vec![run(["umount", target])],
             Self::SwapOff { device } => vec![run(["swapoff", device])],
             Self::ExportPool { pool } => vec![run(["zpool", "export", pool])],
-            Self::ClearAway { step } => step.leftovers(),
+            Self::ClearAway { step } => step.rests(),
+            Self::Ensure { step } => step.actions(),
             Self::MarkBootable { .. }
             | Self::MakeHybridMbr { .. }
             | Self::CreateTable { .. }

@@ -36,8 +36,13 @@ fn at_the_top(mount: Action, inside: Vec<Action>) -> Vec<Action> {
     actions
 }
 
-fn on_btrfs(device: &str, inside: Vec<Action>) -> Vec<Action> {
-    at_the_top(run(["mount", device, super::WORKPLACE, "-o", "subvol=/"]), inside)
+/// Mounts the top of a btrfs.
+pub(super) fn top_of(device: &str) -> Action {
+    run(["mount", device, super::WORKPLACE, "-o", "subvol=/"])
+}
+
+pub(super) fn on_btrfs(device: &str, inside: Vec<Action>) -> Vec<Action> {
+    at_the_top(top_of(device), inside)
 }
 
 /// Makes the directories that lead to `path`, if there are any.
@@ -256,6 +261,7 @@ impl Step {
             | Self::Unmount { .. }
             | Self::SwapOff { .. }
             | Self::ClearAway { .. }
+            | Self::Ensure { .. }
             | Self::ExportPool { .. } => Vec::new(),
         }
     }

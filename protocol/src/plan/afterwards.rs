@@ -2,6 +2,7 @@
 
 use super::Plan;
 use super::action::{Action, Input};
+use super::mode::Mode;
 use super::parts::Stage;
 use super::secret::{Key, SecretRef};
 use super::step::Step;
@@ -35,13 +36,13 @@ impl Plan {
     pub fn target_layout(&self) -> TargetLayout {
         let mut layout = TargetLayout::default();
         for step in &self.steps {
-            match step {
+            match step.made() {
                 Step::Mount { source, target, fstype, .. } => layout.mounts.push(MountPoint {
                     target: target.clone(),
                     source: source.clone(),
                     fstype: fstype.clone(),
                 }),
-                Step::CreatePool { pool, .. } => layout.pools.push(pool.clone()),
+                Step::CreatePool { pool, .. } | Step::ImportPool { pool, .. } => layout.pools.push(pool.clone()),
                 Step::SwapOn { device, .. } => layout.swaps.push(device.clone()),
                 _ => {}
             }
@@ -68,6 +69,13 @@ impl Plan {
     /// the plan's own mount steps (hooks included).
     #[must_use]
     pub fn remount(&self) -> Vec<Step> {
+        if self.mode == Mode::Mount {
+            return self.steps.iter().filter(|step| step.phase() == Stage::Mount).cloned().collect();
+        }
+        self.remount_all()
+    }
+
+    fn remount_all(&self) -> Vec<Step> {
         let mut steps = self.reopen(self.steps.len());
         for step in self.steps.iter().filter(|step| step.phase() == Stage::Mount) {
             // What was just assembled or opened has partitions and links that udev is still about to make.
@@ -81,15 +89,10 @@ impl Plan {
     pub(super) fn reopen(&self, done: usize) -> Vec<Step> {
         let made = self.steps.get(..done).unwrap_or(&self.steps);
         let mut steps = Vec::new();
-        for step in made {
+        for step in made.iter().map(Step::made) {
             match step {
-                Step::CreateArray { name, members, .. } => {
+                Step::CreateArray { members, .. } | Step::CreateVolumeGroup { members, .. } => {
                     steps.extend(members.iter().map(|member| waited_for(member)));
-                    steps.push(Step::AssembleArray { name: name.clone(), members: members.clone() });
-                }
-                Step::CreateVolumeGroup { group, members, .. } => {
-                    steps.extend(members.iter().map(|member| waited_for(member)));
-                    steps.push(Step::ActivateVolumeGroup { group: group.clone() });
                 }
                 Step::OpenLuks { device, name, key, allow_discards, bypass_workqueues, arguments, .. } => {
                     steps.push(waited_for(device));
@@ -108,21 +111,45 @@ impl Plan {
                     }
                 }
                 Step::UnlockBcachefs { .. } => steps.push(step.clone()),
-                Step::CreatePool { pool, vdevs, .. } => {
-                    let mut search: Vec<String> =
-                        vdevs.iter().flat_map(|vdev| &vdev.members).map(|member| self.searched(member)).collect();
-                    search.sort();
-                    search.dedup();
-                    steps.push(Step::ImportPool { pool: pool.clone(), search });
-                }
                 _ => {}
             }
-            steps.extend(zfs_key(step).map(|(dataset, location)| Step::LoadKey {
-                dataset: dataset.to_owned(),
-                location: location.to_owned(),
-            }));
+            steps.extend(self.opening(step));
         }
         steps
+    }
+
+    /// What opens the thing that this step makes, where it is there already.
+    pub(super) fn opening(&self, step: &Step) -> Vec<Step> {
+        let mut steps = Vec::new();
+        match step {
+            Step::CreateArray { name, members, .. } => {
+                steps.push(Step::AssembleArray { name: name.clone(), members: members.clone() });
+            }
+            Step::CreateVolumeGroup { group, .. } => steps.push(Step::ActivateVolumeGroup { group: group.clone() }),
+            Step::CreatePool { pool, vdevs, .. } => {
+                let mut search: Vec<String> =
+                    vdevs.iter().flat_map(|vdev| &vdev.members).map(|member| self.searched(member)).collect();
+                search.sort();
+                search.dedup();
+                steps.push(Step::ImportPool { pool: pool.clone(), search });
+            }
+            _ => {}
+        }
+        steps.extend(
+            zfs_key(step).map(|(dataset, location)| Step::LoadKey {
+                dataset: dataset.to_owned(),
+                location: location.to_owned(),
+            }),
+        );
+        steps
+    }
+
+    /// The same, with everything only opened and mounted.
+    pub(super) fn only_mounting(self) -> Self {
+        let last = self.steps.iter().filter(|step| step.phase() == Stage::Unmount).cloned();
+        let steps = self.remount_all().into_iter().chain(last).collect();
+        let Self { disks, warnings, store, .. } = self;
+        Self::new(Mode::Mount, disks, steps, warnings, store)
     }
 
     /// Secrets that somebody has to give, each once.
@@ -145,9 +172,12 @@ impl Plan {
     /// Files with keys and passphrases the layout names; they must exist before formatting begins.
     #[must_use]
     pub fn key_files(&self) -> Vec<String> {
-        let of_zfs = self.steps.iter().filter_map(zfs_key).filter_map(|(_, location)| location.strip_prefix("file://"));
-        let of_luks = self.steps.iter().filter_map(|step| match step {
-            Step::FormatLuks { key: Key::File { path, .. }, .. } | Step::AddLuksKey { path, .. } => Some(path.as_str()),
+        let made = || self.steps.iter().map(Step::made);
+        let of_zfs = made().filter_map(key_location).filter_map(|location| location.strip_prefix("file://"));
+        let of_luks = made().filter_map(|step| match step {
+            Step::FormatLuks { key: Key::File { path, .. }, .. }
+            | Step::OpenLuks { key: Key::File { path, .. }, .. }
+            | Step::AddLuksKey { path, .. } => Some(path.as_str()),
             _ => None,
         });
         let mut files: Vec<String> = of_zfs.chain(of_luks).map(str::to_owned).collect();
@@ -162,7 +192,7 @@ impl Plan {
 
     /// zpool(8) partitions whole disks and puts the data on the first partition. Searching the directory of links would
     /// find any pool of that name.
-    fn searched(&self, member: &str) -> String {
+    pub(super) fn searched(&self, member: &str) -> String {
         let is_disk = self.disks.iter().any(|disk| disk.device == member);
         match (is_disk, member.starts_with("/dev/disk/"), member.ends_with(|c: char| c.is_ascii_digit())) {
             (false, ..) => member.to_owned(),
@@ -191,6 +221,13 @@ fn device_used(step: &Step) -> Option<&str> {
     device.starts_with("/dev/").then_some(device.as_str())
 }
 
+fn key_location(step: &Step) -> Option<&str> {
+    match step {
+        Step::LoadKey { location, .. } => Some(location.as_str()),
+        step => zfs_key(step).map(|(_, location)| location),
+    }
+}
+
 /// The dataset that a step makes an encryption root, and where its key is.
 pub(super) fn zfs_key(step: &Step) -> Option<(&str, &str)> {
     let (name, properties, secret) = match step {
@@ -205,7 +242,7 @@ pub(super) fn zfs_key(step: &Step) -> Option<(&str, &str)> {
 
 /// Partitions that these steps make on a device that is not a disk, by their paths.
 fn partitions_on(steps: &[Step], device: &str) -> Vec<String> {
-    let numbers = steps.iter().filter_map(|step| match step {
+    let numbers = steps.iter().map(Step::made).filter_map(|step| match step {
         Step::CreatePartition { device: on, number, .. } | Step::CreateTablePartition { device: on, number, .. }
             if on == device =>
         {
@@ -220,10 +257,14 @@ fn partitions_on(steps: &[Step], device: &str) -> Vec<String> {
 pub(super) fn closings(steps: &[Step]) -> Vec<Step> {
     let mut closings = Vec::new();
     for step in steps.iter().rev() {
-        match step {
-            Step::CreatePool { pool, .. } => closings.push(Step::ExportPool { pool: pool.clone() }),
-            Step::CreateArray { name, .. } => closings.push(Step::StopArray { name: name.clone() }),
-            Step::CreateVolumeGroup { group, .. } => {
+        match step.made() {
+            Step::CreatePool { pool, .. } | Step::ImportPool { pool, .. } => {
+                closings.push(Step::ExportPool { pool: pool.clone() })
+            }
+            Step::CreateArray { name, .. } | Step::AssembleArray { name, .. } => {
+                closings.push(Step::StopArray { name: name.clone() });
+            }
+            Step::CreateVolumeGroup { group, .. } | Step::ActivateVolumeGroup { group } => {
                 closings.push(Step::DeactivateVolumeGroup { group: group.clone() });
             }
             Step::OpenLuks { name, .. } => {

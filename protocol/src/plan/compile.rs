@@ -2,10 +2,11 @@
 
 use super::capacity::{self, Sizes};
 use super::gpt::{self, Extent};
+use super::keep::Kept;
 use super::layers::Maker;
 use super::refusal::Refusal;
 use super::step::Step;
-use super::{DiskFacts, Options, Plan, PlannedDisk, board, destroy, mounting, partition, serial, target};
+use super::{DiskFacts, Mode, Options, Plan, PlannedDisk, board, destroy, mounting, partition, serial, target};
 use crate::disko::{Content, Devices, Disk, Hooks, Placed, Top, join};
 use std::collections::BTreeMap;
 
@@ -16,15 +17,19 @@ use std::collections::BTreeMap;
 /// # Errors
 /// [`Refusal`], the first reason found; the disks' identity is judged before anything that depends on their size.
 pub fn compile(devices: &Devices, disks: &[DiskFacts], options: &Options) -> Result<Plan, Refusal> {
-    let targets = target::find(devices, disks)?;
+    let targets = target::find(devices, disks, options.mode)?;
     target::names_are_free(devices, &targets, disks)?;
 
+    let mode = options.mode;
+    let kept = Kept::find(devices, &targets, mode)?;
     let mut extents: BTreeMap<&str, Vec<Extent>> = BTreeMap::new();
     for (name, (disk, facts)) in &targets {
-        extents.insert(name, place(name, disk, facts)?);
+        extents.insert(name, place(name, disk, facts, &kept)?);
     }
     let tree = mounting::tree(devices)?;
-    let store = capacity::check(devices, &tree, &Sizes { targets: &targets, extents: &extents }, options)?;
+    // What is in use of a file system that is kept is not known, nor what of the system is there already.
+    let known = Options { closure_nar_size: options.closure_nar_size.filter(|_| !mode.keeps()), ..options.clone() };
+    let store = capacity::check(devices, &tree, &Sizes { targets: &targets, extents: &extents }, &known)?;
     let doubts = match &options.board {
         Some(model) => board::check(devices, &targets, model)?,
         None => Vec::new(),
@@ -33,13 +38,13 @@ pub fn compile(devices: &Devices, disks: &[DiskFacts], options: &Options) -> Res
     // A circle was refused when the layout was read.
     let order = devices.order().unwrap_or_default();
     let mut steps = Vec::new();
-    for (name, (disk, facts)) in &targets {
+    for (name, (disk, facts)) in targets.iter().filter(|_| !mode.keeps()) {
         let extents = extents.get(name).map(Vec::as_slice).unwrap_or_default();
         steps.extend(destroy::destroy(disk, facts, extents));
     }
     for (name, (disk, facts)) in order.iter().filter_map(|top| disk_of(*top, &targets)) {
         let extents = extents.get(name).map(Vec::as_slice).unwrap_or_default();
-        steps.extend(partition::of_disk(name, disk, facts, extents));
+        steps.extend(partition::of_disk(name, disk, facts, extents, &kept));
     }
     let maker = Maker { devices, options };
     let mut made = Vec::new();
@@ -47,6 +52,9 @@ pub fn compile(devices: &Devices, disks: &[DiskFacts], options: &Options) -> Res
         made.push((*top, maker.top(*top)?));
     }
     steps.extend(made.iter().flat_map(|(_, steps)| steps.clone()));
+    if mode.keeps() {
+        steps = kept.careful(devices, steps);
+    }
     steps.extend(mounting::mount(devices, &order, &tree, options));
     let unmounting = |hooks: &Hooks| !(hooks.pre_unmount.is_empty() && hooks.post_unmount.is_empty());
     if all_hooks(devices).into_iter().any(unmounting) {
@@ -58,13 +66,14 @@ pub fn compile(devices: &Devices, disks: &[DiskFacts], options: &Options) -> Res
         .map(|(name, (disk, facts))| PlannedDisk {
             name: (*name).to_owned(),
             device: disk.device.clone(),
-            destroy: disk.destroy,
+            destroy: disk.destroy && !mode.keeps(),
             facts: (*facts).clone(),
         })
         .collect();
     let mut warnings: Vec<String> = warnings(devices, &steps).into_iter().chain(doubts).collect();
     warnings.extend(targets.iter().filter_map(|(name, (disk, facts))| serial::doubt(name, &disk.device, facts)));
-    Ok(Plan::new(options.mode, planned, steps, warnings, store))
+    let plan = Plan::new(mode, planned, steps, warnings, store);
+    Ok(if mode == Mode::Mount { plan.only_mounting() } else { plan })
 }
 
 /// The disk that a node of the top level is, with its name.
@@ -75,15 +84,15 @@ fn disk_of<'a, T: Copy>(top: Top<'a>, disks: &BTreeMap<&str, T>) -> Option<(&'a 
     }
 }
 
-fn place(name: &str, disk: &Disk, facts: &DiskFacts) -> Result<Vec<Extent>, Refusal> {
+fn place(name: &str, disk: &Disk, facts: &DiskFacts, kept: &Kept<'_>) -> Result<Vec<Extent>, Refusal> {
     let Content::Gpt(table) = &disk.content else {
         return Ok(Vec::new());
     };
     let sector = facts.logical_sector_bytes;
-    gpt::place_all(&table.partitions, facts.size_bytes, sector).map_err(|no_room| {
+    kept.place(name, &table.partitions, facts).map_err(|no_room| {
         let partition = table.partitions.get(no_room.index).map(|partition| partition.key.clone()).unwrap_or_default();
         let needed = gpt::needed(&table.partitions, sector);
-        if needed > facts.size_bytes {
+        if needed > facts.size_bytes && !kept.has_table(name) {
             Refusal::DiskTooSmall { disk: name.to_owned(), size: facts.size_bytes, needed, partition }
         } else {
             Refusal::NoRoom {

@@ -20,6 +20,13 @@ const CREATION_ONLY: [&str; 8] = [
     "keyformat",
 ];
 
+/// Those that can be changed later. Where a key is, is left to who changed it since, as hooks of disko's users do.
+pub(super) fn without_creation_only(properties: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut properties = properties.clone();
+    properties.retain(|key, _| !CREATION_ONLY.contains(&key.as_str()) && key != "keylocation");
+    properties
+}
+
 /// The hook of a node, unless it has none.
 pub(super) fn hook(owner: &str, hooks: &Hooks, when: HookTime, stage: Stage) -> Option<Step> {
     let script = match when {

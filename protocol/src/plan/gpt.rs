@@ -52,6 +52,38 @@ pub(super) fn place_all(partitions: &[Partition], size_bytes: u64, sector_bytes:
     Ok(table.used)
 }
 
+/// A partition that is there, from what the kernel says of it: start in units of 512 bytes, size in bytes.
+pub(super) fn extent(start: u64, size_bytes: u64, sector_bytes: u32) -> Extent {
+    let sector = u64::from(sector_bytes.max(1));
+    let first = start.saturating_mul(512) / sector;
+    Extent { first, last: first.saturating_add((size_bytes / sector).max(1) - 1) }
+}
+
+/// Places those of `partitions` that are not `there`, in order, into what a table with the partitions `used` has free.
+pub(super) fn place_rest(
+    partitions: &[Partition],
+    used: Vec<Extent>,
+    there: &dyn Fn(u32) -> Option<Extent>,
+    size_bytes: u64,
+    sector_bytes: u32,
+) -> Result<Vec<Extent>, NoRoom> {
+    let mut table = Table { used, ..Table::blank(size_bytes, sector_bytes) };
+    let mut placed = Vec::new();
+    for (index, partition) in partitions.iter().enumerate() {
+        let extent = match there(partition.number) {
+            Some(extent) => extent,
+            None => {
+                let next = table.next(&partition.start, &partition.end, partition.alignment);
+                let extent = next.map_err(|Extent { first, last }| NoRoom { index, first, last })?;
+                table.used.push(extent);
+                extent
+            }
+        };
+        placed.push(extent);
+    }
+    Ok(placed)
+}
+
 /// What partitions of fixed size need together, in bytes: themselves and an alignment unit at either end of the disk.
 pub(super) fn needed(partitions: &[Partition], sector_bytes: u32) -> u64 {
     partitions.iter().fold(2 * ALIGNMENT_BYTES, |sum, partition| {

@@ -4,13 +4,13 @@
 //! a [`Plan`] or a [`Refusal`]. A plan is what a person confirms by its [`Digest`], what the agent executes
 //! ([`Step::actions`]), and what it goes on from after a restart ([`Plan::remount`]). It is disko's
 //! `destroy,format,mount` on disks that are blank once destroyed, so every "unless it exists already" of disko's scripts
-//! is decided, and every stage is done for all disks before the next begins.
+//! is decided, and every stage is done for all disks before the next begins. In the other [`Mode`]s that is asked at each step.
 //!
 //! Read in this order: `facts`, `step`, `action` (what a step runs), `sentence` (what it says), then `compile` and its
 //! parts: `target` (which disk is meant), `serial` (whether its name tells), `gpt` (where partitions land), `partition`
 //! (tables), `destroy` (what is there), `format` (pools), `layers` (what lies between disks and filesystems), `mounting`,
 //! `order`, `capacity`, `board` (does it boot?); and `refusal`, `secret`, `wanted` (which secrets are asked for), `digest`,
-//! `render`, `loss` (what is destroyed), `afterwards` (unmounting and remounting), `resume` (going on in the middle).
+//! `render`, `loss` (what is destroyed), `keep` and `presence` (what is kept, in the modes that keep), `afterwards` (unmounting and remounting), `resume` (going on in the middle).
 
 mod action;
 mod action_layers;
@@ -23,6 +23,7 @@ mod digest;
 mod facts;
 mod format;
 mod gpt;
+mod keep;
 mod layers;
 mod loss;
 mod mode;
@@ -30,6 +31,7 @@ mod mounting;
 mod order;
 mod partition;
 mod parts;
+mod presence;
 mod refusal;
 mod render;
 mod resume;
@@ -46,8 +48,10 @@ pub use capacity::{StoreSpace, space_needed};
 pub use compile::compile;
 pub use digest::{Digest, NotADigest, layout_hash};
 pub use facts::{DiskFacts, Fingerprint, PartitionFacts, human_bytes};
+pub use keep::same_filesystem;
 pub use mode::Mode;
 pub use parts::{BcachefsDevice, BootMark, HookTime, HybridEntry, Span, Stage, SwapFile, Vdev};
+pub use presence::{Presence, Question, Seen, Signature};
 pub use refusal::Refusal;
 pub use resume::GoOn;
 pub use secret::{Key, SecretRef};

@@ -3,38 +3,49 @@
 use super::facts::DiskFacts;
 use super::format::hook;
 use super::gpt::Extent;
+use super::keep::Kept;
 use super::parts::{BootMark, HookTime, HybridEntry, Stage};
 use super::step::Step;
 use crate::disko::{Content, Disk, Gpt, Placed, Table, TableFormat, join, numbered};
 
-/// Writes the partition table of a disk, and whatever its hooks do before.
-pub(super) fn of_disk(name: &str, disk: &Disk, facts: &DiskFacts, extents: &[Extent]) -> Vec<Step> {
+/// Writes the partition table of a disk, or what it lacks, and whatever its hooks do before.
+pub(super) fn of_disk(name: &str, disk: &Disk, facts: &DiskFacts, extents: &[Extent], kept: &Kept<'_>) -> Vec<Step> {
     let owner = join("disk", name);
     let stage = Stage::Partition;
     let mut steps: Vec<Step> = hook(&owner, &disk.hooks, HookTime::PreCreate, stage).into_iter().collect();
     let content = format!("{owner}.content");
     let within = Some(facts.kernel_path.clone());
+    let there = There { table: kept.has_table(name), partition: &|number| kept.has(name, number) };
     match &disk.content {
         Content::Gpt(table) => {
             steps.extend(hook(&content, &table.hooks, HookTime::PreCreate, stage));
             let known = Some((extents, facts.logical_sector_bytes));
-            steps.extend(gpt(&disk.device, table, known, within, stage));
+            steps.extend(gpt(&disk.device, table, known, within, stage, &there));
         }
         Content::Table(entries) => {
             steps.extend(hook(&content, &entries.hooks, HookTime::PreCreate, stage));
-            steps.extend(table(&disk.device, entries, within, stage));
+            steps.extend(table(&disk.device, entries, within, stage, &there));
         }
         _ => {}
     }
     steps
 }
 
+/// What of a table is there already.
+struct There<'a> {
+    table: bool,
+    partition: &'a dyn Fn(u32) -> bool,
+}
+
+/// Whether a table on an array or a LUKS device is there is seen when that is opened.
+const NOTHING: There<'static> = There { table: false, partition: &|_| false };
+
 /// Writes the partition table of an array or an opened LUKS device.
 pub(super) fn of_other(placed: &Placed<'_>) -> Vec<Step> {
     let stage = Stage::Format;
     match placed.content {
-        Content::Gpt(partitions) => gpt(&placed.device, partitions, None, None, stage),
-        Content::Table(entries) => table(&placed.device, entries, None, stage),
+        Content::Gpt(partitions) => gpt(&placed.device, partitions, None, None, stage, &NOTHING),
+        Content::Table(entries) => table(&placed.device, entries, None, stage, &NOTHING),
         _ => Vec::new(),
     }
 }
@@ -50,10 +61,19 @@ fn mark(device: &str, marks: Vec<BootMark>, stage: Stage) -> Option<Step> {
     (!marks.is_empty()).then(|| Step::MarkBootable { device: device.to_owned(), marks, stage })
 }
 
-fn gpt(device: &str, gpt: &Gpt, known: Option<(&[Extent], u32)>, within: Option<String>, stage: Stage) -> Vec<Step> {
-    let mut steps = vec![Step::ClearTable { device: device.to_owned(), stage }];
+fn gpt(
+    device: &str,
+    gpt: &Gpt,
+    known: Option<(&[Extent], u32)>,
+    within: Option<String>,
+    stage: Stage,
+    there: &There<'_>,
+) -> Vec<Step> {
+    let clear = Step::ClearTable { device: device.to_owned(), stage };
+    let mut steps: Vec<Step> = Some(clear).filter(|_| !there.table).into_iter().collect();
     let mut marks = Vec::new();
-    for (index, partition) in gpt.partitions.iter().enumerate() {
+    let new = |number: u32| !(there.partition)(number);
+    for (index, partition) in gpt.partitions.iter().enumerate().filter(|(_, partition)| new(partition.number)) {
         let (last, attributes): (Vec<u8>, Vec<u8>) =
             partition.attributes.iter().partition(|bit| **bit == BOOT_ATTRIBUTE);
         if !last.is_empty() {
@@ -89,7 +109,7 @@ fn gpt(device: &str, gpt: &Gpt, known: Option<(&[Extent], u32)>, within: Option<
             bootable: hybrid.bootable,
         })
         .collect();
-    if !entries.is_empty() {
+    if entries.iter().any(|entry| new(entry.number)) {
         steps.push(Step::MakeHybridMbr { device: device.to_owned(), entries, protective_first: gpt.efi_first, stage });
     }
     let wait = |path: &String| Step::WaitForDevice { path: path.clone(), within: within.clone(), stage };
@@ -97,14 +117,15 @@ fn gpt(device: &str, gpt: &Gpt, known: Option<(&[Extent], u32)>, within: Option<
     steps
 }
 
-fn table(device: &str, table: &Table, within: Option<String>, stage: Stage) -> Vec<Step> {
+fn table(device: &str, table: &Table, within: Option<String>, stage: Stage, there: &There<'_>) -> Vec<Step> {
     let format = match table.format {
         TableFormat::Gpt => "gpt",
         TableFormat::Msdos => "msdos",
     };
-    let mut steps = vec![Step::CreateTable { device: device.to_owned(), format: format.to_owned(), stage }];
+    let create = Step::CreateTable { device: device.to_owned(), format: format.to_owned(), stage };
+    let mut steps: Vec<Step> = Some(create).filter(|_| !there.table).into_iter().collect();
     let mut marks = Vec::new();
-    for entry in &table.partitions {
+    for entry in table.partitions.iter().filter(|entry| !(there.partition)(entry.number)) {
         let boot = entry.bootable.then(|| "boot".to_owned());
         let mut flags: Vec<String> = boot.into_iter().chain(entry.flags.iter().cloned()).collect();
         // Later ones may replace what an earlier one did, so their order stays.

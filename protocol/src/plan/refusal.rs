@@ -183,6 +183,22 @@ pub enum Refusal {
         /// By disk: its name in the layout, its kernel path, and what is on it.
         losses: Vec<String>,
     },
+    /// Something else is where the layout asks for something, and is to be kept.
+    Differs {
+        /// Path into the layout.
+        path: String,
+        /// What is there.
+        there: String,
+        /// What the layout asks for.
+        wanted: String,
+    },
+    /// Something is not there, and nothing is to be made.
+    Missing {
+        /// Path into the layout.
+        path: String,
+        /// What the layout asks for.
+        wanted: String,
+    },
     /// The layout itself is wrong.
     Layout {
         /// Where.
@@ -276,6 +292,10 @@ impl Refusal {
                 None => format!("the {board} cannot boot from this layout: it has no partition for the firmware"),
             },
             Self::WouldDestroy { losses } => format!("the plan would destroy what is on {}", listed(losses)),
+            Self::Differs { path, there, wanted } => {
+                format!("{path}: there is {there}, where the layout asks for {wanted}")
+            }
+            Self::Missing { path, wanted } => format!("{path}: there is nothing, where the layout asks for {wanted}"),
             Self::Layout { path, what, .. } => format!("{path}: {what}"),
         }
     }
@@ -332,6 +352,10 @@ impl Refusal {
             Self::NoKeyFile { .. } => "it is a place for devices or for the new system, or a directory".to_owned(),
             Self::FirmwareHidden { why, .. } => why.clone(),
             Self::WouldDestroy { .. } => "--keep-data allows no step that loses anything that exists".to_owned(),
+            Self::Differs { .. } => {
+                "this mode keeps what is there, and the disk was not made by this layout".to_owned()
+            }
+            Self::Missing { .. } => "the mode mount makes nothing, and the disk was not made by this layout".to_owned(),
             Self::Layout { .. } => "disko does not accept or could not carry out this layout".to_owned(),
         }
     }
@@ -394,6 +418,12 @@ impl Refusal {
                 "--disk NAME=DEVICE chooses another disk"
             )
             .to_owned(),
+            Self::Differs { .. } => concat!(
+                "change the layout to what is there, choose another disk with --disk NAME=DEVICE, or, if nothing on ",
+                "it is needed any more, install with --mode destroy,format,mount"
+            )
+            .to_owned(),
+            Self::Missing { .. } => "let what is missing be made: --mode format,mount".to_owned(),
             Self::FirmwareHidden { remedy, .. } | Self::Layout { remedy, .. } => remedy.clone(),
         }
     }
@@ -408,7 +438,9 @@ impl Refusal {
             Self::DiskTooSmall { .. } | Self::NoRoom { .. } | Self::ClosureTooBig { .. } => FaultCode::DiskTooSmall,
             Self::FirmwareHidden { .. } => FaultCode::NotBootable,
             Self::WouldDestroy { .. } => FaultCode::WouldDestroy,
-            Self::SameDisk { .. }
+            Self::Differs { .. }
+            | Self::Missing { .. }
+            | Self::SameDisk { .. }
             | Self::SectorSize { .. }
             | Self::LabelTaken { .. }
             | Self::PoolNameTaken { .. }

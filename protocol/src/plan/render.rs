@@ -65,7 +65,7 @@ fn heading(stage: Stage) -> &'static str {
     }
 }
 
-fn disk(out: &mut String, disk: &PlannedDisk, losses: &[String]) {
+fn disk(out: &mut String, disk: &PlannedDisk, losses: &[String], keeps: bool) {
     let facts = &disk.facts;
     wrapped(out, &format!("Disk “{}”  ", disk.name), 2, &format!("{} (now {})", disk.device, facts.kernel_path));
     wrapped(out, "  ", 4, &identity(facts));
@@ -73,7 +73,7 @@ fn disk(out: &mut String, disk: &PlannedDisk, losses: &[String]) {
         out.push_str("  It is blank.\n");
         return;
     }
-    out.push_str("  WILL BE LOST:\n");
+    out.push_str(if keeps { "  IS KEPT:\n" } else { "  WILL BE LOST:\n" });
     let contents = if losses.is_empty() { &facts.contents } else { losses };
     for content in contents {
         wrapped(out, "    - ", 6, content);
@@ -118,7 +118,8 @@ impl Plan {
     pub fn render_with(&self, secrets: &[Wanted]) -> String {
         let mut out = String::new();
         for planned in &self.disks {
-            disk(&mut out, planned, self.losses.get(&planned.name).map_or(&[][..], Vec::as_slice));
+            let losses = self.losses.get(&planned.name).map_or(&[][..], Vec::as_slice);
+            disk(&mut out, planned, losses, self.mode.keeps());
             out.push('\n');
         }
         let mut stage = None;

@@ -5,10 +5,11 @@
 //! filesystem), it is gone back to the step that made what it is in, which is a matter of seconds and never loses
 //! anything: nothing but the plan's own steps has been on those disks since.
 
-use super::Plan;
-use super::action::{Action, run, tolerated};
-use super::parts::Stage;
+use super::action::{Action, reread, run, tolerated};
+use super::action_layers::on_btrfs;
+use super::parts::{Stage, SwapFile};
 use super::step::Step;
+use super::{Plan, WORKPLACE};
 
 /// What is to be done before the steps from [`GoOn::from`] on, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,11 +29,17 @@ impl Plan {
         self.steps.iter().filter(|step| step.phase() <= Stage::Format).count()
     }
 
-    /// How to go on after the first `done` steps, of which the next one may have begun.
+    /// How to go on after the first `done` steps, of which the next one may have begun. Where things are kept, only what
+    /// was seen not to be there is cleared away: `making` is the last step of which the journal says so.
     #[must_use]
-    pub fn go_on(&self, done: usize) -> GoOn {
+    pub fn go_on(&self, done: usize, making: Option<usize>) -> GoOn {
         let end = self.steps_until_formatted();
         let done = done.min(end);
+        if self.mode.keeps() {
+            let begun = self.steps.get(done).filter(|step| making == Some(done) && !step.rests().is_empty());
+            let clear = begun.map(|step| Step::ClearAway { step: Box::new(step.clone()) });
+            return GoOn { open: self.reopen(done), clear: clear.into_iter().collect(), from: done };
+        }
         let from = self.safe_point(done);
         let doubtful = self.steps.get(from..end.min(done + 1)).unwrap_or_default();
         let clear = doubtful.iter().rev().filter(|step| !step.leftovers().is_empty());
@@ -78,6 +85,36 @@ impl Plan {
 }
 
 impl Step {
+    /// What removes the rests of this step without a trace in what it belongs to: that may be kept, and hold more.
+    pub(super) fn rests(&self) -> Vec<Action> {
+        let Self::Ensure { step } = self else { return self.leftovers() };
+        match step.as_ref() {
+            // A table that was begun on a blank disk is there, or is not.
+            Self::ClearTable { stage: Stage::Partition, .. } | Self::CreateTable { stage: Stage::Partition, .. } => {
+                Vec::new()
+            }
+            Self::CreatePartition { device, number, .. } => {
+                let delete = tolerated(run(["sgdisk", &format!("--delete={number}"), device]));
+                [delete].into_iter().chain(reread(device)).collect()
+            }
+            Self::CreateTablePartition { device, number, .. } => {
+                let delete = tolerated(run(["parted", "-s", device, "--", "rm", &number.to_string()]));
+                [delete].into_iter().chain(reread(device)).collect()
+            }
+            Self::CreateSubvolume { device, name, .. } => {
+                let delete = ["btrfs", "subvolume", "delete", &format!("{WORKPLACE}/{name}")].map(str::to_owned);
+                on_btrfs(device, vec![tolerated(run(delete))])
+            }
+            Self::CreateSwapFiles { device, files } => {
+                let remove = |file: &SwapFile| {
+                    run(["rm".to_owned(), "-f".to_owned(), "--".to_owned(), format!("{WORKPLACE}/{}", file.path)])
+                };
+                on_btrfs(device, files.iter().map(remove).collect())
+            }
+            step => step.leftovers(),
+        }
+    }
+
     /// What removes the rests of this step, should it have been interrupted; none if it can be repeated as it is.
     pub(super) fn leftovers(&self) -> Vec<Action> {
         let wiped = |device: &String| tolerated(run(["wipefs", "--all", "--force", device]));

@@ -205,6 +205,7 @@ impl Step {
             Self::Unmount { target } => format!("Unmount {target}"),
             Self::SwapOff { device } => format!("Stop using swap on {device}"),
             Self::ExportPool { pool } => format!("Export pool “{pool}”"),
+            Self::Ensure { step } => format!("{}, unless it is there", step.sentence()),
             Self::ClearAway { step } => format!("Clear away what the interrupted step left: {}", step.sentence()),
         }
     }

@@ -451,6 +451,11 @@ pub enum Step {
         /// Paths under `/dev/mapper`.
         partitions: Vec<String>,
     },
+    /// Make something unless it is there already; what is there is opened, where that is what it takes.
+    Ensure {
+        /// What makes it.
+        step: Box<Step>,
+    },
     /// Remove what an interrupted step may have left, before it is done again.
     ClearAway {
         /// That step.
@@ -464,6 +469,15 @@ pub enum Step {
 }
 
 impl Step {
+    /// The step itself, or what it makes sure of.
+    #[must_use]
+    pub fn made(&self) -> &Self {
+        match self {
+            Self::Ensure { step } => step,
+            step => step,
+        }
+    }
+
     /// The stage this step belongs to.
     #[must_use]
     pub fn phase(&self) -> Stage {
@@ -484,7 +498,7 @@ impl Step {
             | Self::MakeHybridMbr { stage, .. }
             | Self::CreateTable { stage, .. }
             | Self::CreateTablePartition { stage, .. } => *stage,
-            Self::ClearAway { step } => step.phase(),
+            Self::ClearAway { step } | Self::Ensure { step } => step.phase(),
             Self::MakeFilesystem { .. }
             | Self::MakeSwap { .. }
             | Self::FormatLuks { .. }

@@ -1,6 +1,7 @@
 //! Which disk is meant, and whether it may be touched.
 
 use super::facts::{DiskFacts, human_bytes};
+use super::mode::Mode;
 use super::refusal::Refusal;
 use super::serial;
 use crate::disko::{Content, Devices, Disk, join};
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 pub(super) fn find<'a>(
     devices: &'a Devices,
     disks: &'a [DiskFacts],
+    mode: Mode,
 ) -> Result<BTreeMap<&'a str, (&'a Disk, &'a DiskFacts)>, Refusal> {
     let mut targets: BTreeMap<&str, (&Disk, &DiskFacts)> = BTreeMap::new();
     for (name, disk) in &devices.disks {
@@ -20,7 +22,7 @@ pub(super) fn find<'a>(
                 device: facts.kernel_path.clone(),
             });
         }
-        may_be_touched(name, disk, facts)?;
+        may_be_touched(name, disk, facts, mode)?;
         serial::is_told_apart(name, &disk.device, facts, disks)?;
         targets.insert(name, (disk, facts));
     }
@@ -74,7 +76,7 @@ pub fn objections(facts: &DiskFacts) -> Vec<String> {
     words
 }
 
-fn may_be_touched(name: &str, disk: &Disk, facts: &DiskFacts) -> Result<(), Refusal> {
+fn may_be_touched(name: &str, disk: &Disk, facts: &DiskFacts, mode: Mode) -> Result<(), Refusal> {
     let (disk_name, device) = (name.to_owned(), facts.kernel_path.clone());
     if facts.is_running_disk {
         return Err(Refusal::RunningDisk { disk: disk_name, device });
@@ -88,7 +90,7 @@ fn may_be_touched(name: &str, disk: &Disk, facts: &DiskFacts) -> Result<(), Refu
     if !matches!(facts.logical_sector_bytes, 512 | 4096) {
         return Err(Refusal::SectorSize { disk: disk_name, bytes: facts.logical_sector_bytes });
     }
-    if !disk.destroy && !facts.fingerprint.is_blank() {
+    if !disk.destroy && !mode.keeps() && !facts.fingerprint.is_blank() {
         return Err(Refusal::KeepsContents { disk: disk_name, device, contents: facts.contents.clone() });
     }
     Ok(())

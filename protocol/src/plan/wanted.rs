@@ -100,7 +100,7 @@ impl Plan {
     #[must_use]
     pub fn wanted(&self) -> Vec<Wanted> {
         let mut all: Vec<Wanted> = Vec::new();
-        for (name, kind, purpose) in self.steps.iter().flat_map(wanted_by) {
+        for (name, kind, purpose) in self.steps.iter().map(Step::made).flat_map(wanted_by) {
             match all.iter_mut().find(|wanted| wanted.name == name) {
                 None => all.push(Wanted { name, kind, purpose, there: false, given: false }),
                 Some(known) => {
@@ -148,6 +148,13 @@ fn wanted_by(step: &Step) -> Vec<(String, SecretKind, String)> {
         }
         Step::MakeBcachefs { secret: Some(secret), uuid, .. } | Step::UnlockBcachefs { secret, uuid } => {
             vec![(name_of(secret), SecretKind::Passphrase, format!("opens the bcachefs {uuid}"))]
+        }
+        Step::LoadKey { dataset, location } => {
+            let purpose = format!("opens the dataset {dataset}");
+            match location.strip_prefix("file://") {
+                Some(path) => vec![(path.to_owned(), SecretKind::Key, purpose)],
+                None => vec![(dataset.clone(), SecretKind::ZfsPassphrase, purpose)],
+            }
         }
         Step::CreatePool { root_properties: properties, .. }
         | Step::CreateDataset { properties, .. }

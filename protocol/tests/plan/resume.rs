@@ -89,7 +89,7 @@ fn through(plan: &Plan, interrupted_at: usize) -> There {
     // The interrupted step had its effect, but nobody noted it: the worst case.
     plan.steps.iter().take((interrupted_at + 1).min(end)).for_each(|step| there.done(step));
     there.closed();
-    let go_on = plan.go_on(interrupted_at);
+    let go_on = plan.go_on(interrupted_at, None);
     assert!(go_on.from <= interrupted_at.min(end));
     for step in go_on.open.iter().chain(&go_on.clear).chain(&plan.steps[go_on.from..end]) {
         there.done(step);
@@ -113,16 +113,16 @@ fn wherever_it_was_interrupted_all_is_there_once_at_the_end() {
 fn nothing_is_opened_or_cleared_away_before_anything_is_formatted() {
     let (_, plan) = plan("luks-lvm");
     for (at, step) in plan.steps.iter().enumerate().filter(|(_, step)| step.phase() < Stage::Format) {
-        let go_on = plan.go_on(at);
+        let go_on = plan.go_on(at, None);
         assert!(go_on.open.is_empty() && go_on.clear.is_empty(), "{step:?}: {go_on:?}");
     }
     // A partition is repeated with its table, a volume by itself.
     let position = |is: &dyn Fn(&Step) -> bool| plan.steps.iter().position(is).unwrap();
     let table = position(&|step| matches!(step, Step::ClearTable { .. }));
     let partition = position(&|step| matches!(step, Step::CreatePartition { number: 2, .. }));
-    assert_eq!(plan.go_on(partition).from, table);
+    assert_eq!(plan.go_on(partition, None).from, table);
     let volume = position(&|step| matches!(step, Step::CreateLogicalVolume { .. }));
-    let go_on = plan.go_on(volume);
+    let go_on = plan.go_on(volume, None);
     assert_eq!((go_on.from, go_on.clear.len()), (volume, 1));
     assert!(matches!(go_on.open.last(), Some(Step::ActivateVolumeGroup { .. })), "{:?}", go_on.open);
 }
