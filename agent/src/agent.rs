@@ -9,6 +9,7 @@ use crate::online::Order;
 use crate::rules::{not_now, permit};
 use crate::run::Cancel;
 use crate::secrets::Vault;
+use crate::store::kept;
 use cygnet_protocol::event::{EventKind, JobStatus, Phase, State};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::message::{ClosureSummary, InstallOptions, Reply, Request, Status};
@@ -62,6 +63,8 @@ pub struct Agent {
     pub air: Mutex<Vec<Bss>>,
     /// When we announced ourselves, and when we heard others.
     pub announce: Mutex<Announce>,
+    /// Held while a kept store is read; then the target must stay mounted.
+    pub looking: Mutex<()>,
     network: Mutex<NetworkReport>,
     desk: Mutex<Desk>,
     /// Signalled when a data channel has completed the closure, or the installation is aborted.
@@ -107,6 +110,7 @@ impl Agent {
             order_box: Mutex::new(Some(order_box)),
             air: Mutex::default(),
             announce: Mutex::default(),
+            looking: Mutex::default(),
             network: Mutex::default(),
             identity,
             log,
@@ -144,6 +148,10 @@ impl Agent {
                 self.install((&disko, mode), &digest, closure, options, secrets)
             }
             Request::QueryValid { paths } => {
+                let keeps = lock(&self.desk).job.as_ref().is_some_and(|job| job.plan.mode.keeps());
+                if keeps {
+                    kept::adopt(self, &paths)?;
+                }
                 let desk = lock(&self.desk);
                 let paths = paths.into_iter().filter(|path| desk.valid.contains(path)).collect();
                 Ok(Reply::Valid { paths })

@@ -16,9 +16,11 @@ pub mod steps;
 pub mod verify;
 
 use crate::agent::Agent;
+use crate::events::lock;
 use crate::inspect;
 use crate::journal::Job;
 use crate::run::{RunError, Runner};
+use crate::store::kept;
 use cygnet_protocol::event::{EventKind, Phase, State};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::plan::{GoOn, Stage, Step};
@@ -192,6 +194,9 @@ impl Installation<'_> {
     }
 
     fn receive(&mut self) -> Result<Outcome, Fault> {
+        if self.job.plan.mode.keeps() {
+            kept::prepare(self)?;
+        }
         let store = self.agent.places.target.join("nix/store");
         std::fs::create_dir_all(&store).map_err(|e| self.io_fault(&format!("creating {}", store.display()), &e))?;
         let toplevel = self.toplevel()?;
@@ -199,7 +204,10 @@ impl Installation<'_> {
             return Ok(Outcome::Skipped("the closure is there already, from the interrupted installation".into()));
         }
         self.agent.set_state(State::Receiving);
-        self.agent.wait_for_closure(&toplevel)?;
+        let arrived = self.agent.wait_for_closure(&toplevel);
+        // Whoever still reads a kept store stops now; until then the target stays mounted.
+        drop(lock(&self.agent.looking));
+        arrived?;
         self.agent.set_state(State::Installing { phase: Phase::Receive });
         Ok(Outcome::Done)
     }

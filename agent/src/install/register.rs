@@ -3,8 +3,10 @@
 use super::{Installation, Outcome};
 use crate::journal::Journal;
 use crate::run::command;
+use crate::store::database;
 use cygnet_protocol::event::Phase;
 use cygnet_protocol::fault::{Fault, FaultCode};
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -18,20 +20,17 @@ pub fn register(installation: &Installation<'_>) -> Result<Outcome, Fault> {
         no_link(&target.join(directory))
             .map_err(|e| installation.io_fault("looking at the target's directories", &e))?;
     }
-    // The journal has every path, so a database that an abort or a power cut left half-made is made anew.
-    let database = target.join("nix/var/nix/db");
-    match fs::remove_dir_all(&database) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(installation.io_fault(&format!("removing {}", database.display()), &error));
-        }
-        _ => {}
-    }
+    let known = already(installation)?;
     let (mut reader, mut writer) = io::pipe().map_err(|e| installation.io_fault("making a pipe", &e))?;
     let mut nix = command("nix-store");
-    nix.args(["--load-db", "--store"]).arg(format!("local?root={}", target.display()));
+    nix.args(["--load-db", "--store"]).arg(database::store(target));
     let state = agent.places.state.clone();
-    let written =
-        std::thread::spawn(move || Journal::paths(&state, |info| writer.write_all(info.registration().as_bytes())));
+    let written = std::thread::spawn(move || {
+        Journal::paths(&state, |info| match known.contains(&database::key(&info)) {
+            true => Ok(()),
+            false => writer.write_all(info.registration().as_bytes()),
+        })
+    });
     installation
         .runner(Phase::Register)
         .drive(nix, Some(&mut reader))
@@ -48,11 +47,53 @@ pub fn register(installation: &Installation<'_>) -> Result<Outcome, Fault> {
         .map_err(|e| installation.io_fault("linking the system profile", &e))?;
     skeleton(target).map_err(|e| installation.io_fault("preparing the target's root", &e))?;
     if installation.job.options.keep_host_key {
-        let kept = host_keys(Path::new("/etc/ssh"), &target.join("etc/ssh"))
-            .map_err(|e| installation.io_fault("copying the ssh host keys", &e))?;
-        installation.task(format!("{kept} ssh host key file(s) of the card given to the new system"));
+        give_host_key(installation)?;
     }
     Ok(Outcome::Done)
+}
+
+/// What need not be registered again, by [`database::key`].
+///
+/// A system that is kept keeps its database, with its generations; `--load-db` adds to it in one transaction (SQLite), so
+/// an abort leaves it as it was. Otherwise the journal has every path, and a database that an abort or a power cut left
+/// half-made is made anew.
+fn already(installation: &Installation<'_>) -> Result<HashSet<[u8; 32]>, Fault> {
+    let agent = installation.agent;
+    let target = &agent.places.target;
+    let mut known = HashSet::new();
+    if installation.job.plan.mode.keeps() && database::is_there(target) {
+        database::registered(target, &agent.cancel, &mut |info| {
+            known.insert(database::key(&info));
+        })?;
+        return Ok(known);
+    }
+    let directory = database::directory(target);
+    match fs::remove_dir_all(&directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(installation.io_fault(&format!("removing {}", directory.display()), &error))
+        }
+        _ => Ok(known),
+    }
+}
+
+/// Gives the card's ssh host keys to the new system, unless a system that is kept has its own: they cannot be had again.
+fn give_host_key(installation: &Installation<'_>) -> Result<(), Fault> {
+    let to = installation.agent.places.target.join("etc/ssh");
+    let own = match installation.job.plan.mode.keeps() {
+        true => has_host_keys(&to).map_err(|e| installation.io_fault("looking for ssh host keys", &e))?,
+        false => false,
+    };
+    if own {
+        installation.warn(
+            "The system on the disks has ssh host keys of its own; they stay, so the new system does not answer with the \
+             card's key.",
+        );
+        return Ok(());
+    }
+    let kept =
+        host_keys(Path::new("/etc/ssh"), &to).map_err(|e| installation.io_fault("copying the ssh host keys", &e))?;
+    installation.task(format!("{kept} ssh host key file(s) of the card given to the new system"));
+    Ok(())
 }
 
 /// Where this phase writes, parents first.
@@ -73,15 +114,28 @@ fn no_link(directory: &Path) -> io::Result<()> {
 fn profile(target: &Path, toplevel: &str) -> io::Result<()> {
     let profiles = target.join("nix/var/nix/profiles");
     fs::create_dir_all(&profiles)?;
-    let number = (1_u32..)
-        .find(|n| match fs::read_link(profiles.join(format!("system-{n}-link"))) {
-            Ok(link) => link == Path::new(toplevel),
-            Err(_) => true,
-        })
-        .unwrap_or(1);
+    let mut latest = None;
+    for entry in fs::read_dir(&profiles)? {
+        latest = latest.max(generation(&entry?.file_name().to_string_lossy()));
+    }
+    let number = match latest {
+        None => 1,
+        Some(n)
+            if fs::read_link(profiles.join(format!("system-{n}-link"))).is_ok_and(|to| to == Path::new(toplevel)) =>
+        {
+            n
+        }
+        Some(n) => n + 1,
+    };
     let link = format!("system-{number}-link");
     replace_link(toplevel, &profiles.join(&link))?;
     replace_link(&link, &profiles.join("system"))
+}
+
+/// The number of a generation; older ones may be gone, and a number is not used twice (libstore/profiles.cc).
+fn generation(name: &str) -> Option<u64> {
+    let number = name.strip_prefix("system-")?.strip_suffix("-link")?;
+    number.parse::<u32>().ok().map(u64::from)
 }
 
 fn replace_link(to: &str, at: &Path) -> io::Result<()> {
@@ -107,6 +161,25 @@ fn skeleton(target: &Path) -> io::Result<()> {
     fs::set_permissions(&tmp, fs::Permissions::from_mode(0o1777))
 }
 
+fn is_host_key(name: &str) -> bool {
+    name.starts_with("ssh_host_") && (name.ends_with("_key") || name.ends_with("_key.pub"))
+}
+
+/// Whether there are host keys; links to them count, wherever they lead in the new system.
+fn has_host_keys(directory: &Path) -> io::Result<bool> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        entries => entries?,
+    };
+    for entry in entries {
+        let name = entry?.file_name();
+        if is_host_key(&name.to_string_lossy()) && name.to_string_lossy().ends_with("_key") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Copies sshd's host keys, so that the key the user has pinned stays right; returns how many files.
 fn host_keys(from: &Path, to: &Path) -> io::Result<usize> {
     let mut kept = 0;
@@ -114,7 +187,7 @@ fn host_keys(from: &Path, to: &Path) -> io::Result<usize> {
         let entry = entry?;
         let name = entry.file_name();
         let text = name.to_string_lossy();
-        if !text.starts_with("ssh_host_") || !(text.ends_with("_key") || text.ends_with("_key.pub")) {
+        if !is_host_key(&text) {
             continue;
         }
         fs::create_dir_all(to)?;
@@ -150,6 +223,36 @@ mod tests {
         assert_eq!((link("system"), link("system-1-link")), ("system-1-link".into(), A.into()));
         profile(root.path(), B).unwrap();
         assert_eq!((link("system"), link("system-2-link")), ("system-2-link".into(), B.into()));
+    }
+
+    #[test]
+    fn old_generations_stay_and_no_number_is_used_twice() {
+        let root = tempfile::tempdir().unwrap();
+        let profiles = root.path().join("nix/var/nix/profiles");
+        fs::create_dir_all(profiles.join("per-user/root")).unwrap();
+        for name in ["system-7-link", "system-9-link", "system-99999999999999999999-link", "other-12-link"] {
+            symlink(A, profiles.join(name)).unwrap();
+        }
+        symlink("system-7-link", profiles.join("system")).unwrap();
+        profile(root.path(), B).unwrap();
+        let link = |name: &str| fs::read_link(profiles.join(name)).unwrap();
+        assert_eq!((link("system"), link("system-10-link")), ("system-10-link".into(), B.into()));
+        assert_eq!((link("system-7-link"), link("system-9-link")), (A.into(), A.into()));
+        // As after a power cut, and after an older one was chosen.
+        profile(root.path(), B).unwrap();
+        profile(root.path(), A).unwrap();
+        assert_eq!((link("system"), link("system-11-link")), ("system-11-link".into(), A.into()));
+    }
+
+    #[test]
+    fn a_kept_system_is_known_by_its_private_keys() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(!has_host_keys(&root.path().join("none")).unwrap());
+        fs::write(root.path().join("ssh_host_ed25519_key.pub"), "").unwrap();
+        fs::write(root.path().join("ssh_config"), "").unwrap();
+        assert!(!has_host_keys(root.path()).unwrap());
+        symlink("/persist/key", root.path().join("ssh_host_rsa_key")).unwrap();
+        assert!(has_host_keys(root.path()).unwrap());
     }
 
     #[test]
