@@ -163,7 +163,7 @@ pub struct JobStatus {
     pub toplevel: String,
     /// The phase it is in, or stopped in.
     pub phase: Phase,
-    /// True if `install` with the same digest goes on without formatting.
+    /// True if `install` with the same digest goes on where it was.
     pub resumable: bool,
     /// Store paths in the target store so far.
     pub paths_done: u64,

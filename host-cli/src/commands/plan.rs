@@ -90,6 +90,7 @@ fn of_blank_disks(
         require_root: closure.is_some(),
         passphrases: true,
         board: board.map(str::to_owned),
+        mode: source.mode,
         ..Options::default()
     };
     let plan = plan::compile(&devices, &disks, &options).map_err(refused)?;

@@ -40,7 +40,7 @@ fn text(status: &Status) -> String {
             format!("{}; {} paths, {} in the target store", job.phase.title(), job.paths_done, bytes(job.bytes_done)),
         ));
         if job.resumable {
-            lines.push(("", "`cygnet install` with the same layout goes on without formatting".into()));
+            lines.push(("", "`cygnet install` with the same layout goes on where it was".into()));
         }
     }
     if let Some(disk) = &status.running_disk {

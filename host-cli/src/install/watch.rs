@@ -216,7 +216,7 @@ impl<'a> Watch<'a> {
             State::Receiving => Ok(Next::Go),
             State::Failed { phase, fault } => {
                 if *phase > Phase::Format {
-                    self.ui.status("Once it is mended, the same command goes on without formatting.");
+                    self.ui.status("Once it is mended, the same command goes on where it was.");
                 }
                 Err(fault.clone().into())
             }

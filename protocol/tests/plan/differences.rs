@@ -447,6 +447,13 @@ pub const DIFFERENCES: &[Difference] = &[
         why: "that is when unmounting happens here",
         apply: None,
     },
+    Difference {
+        title: "The modes that keep what is there",
+        disko: "renames and retypes a partition that has the number of one of the layout's, and gives it another PARTUUID; adopts a pool of that name on any disk, and takes a file system for made if blkid sees any type; adds LUKS keys anew at each run; and assembles no arrays when it mounts",
+        ours: "compares partition tables, names and signatures with the layout beforehand and refuses what differs, with its place; looks again before each thing is made; imports pools by their members only; and adds a key only if it does not open the device yet",
+        why: "`format,mount` is chosen by who has something to lose",
+        apply: None,
+    },
 ];
 
 /// `docs/disko-differences.md`.
