@@ -337,7 +337,7 @@ impl Search {
         }
         let look = "cd /run/look; while ! test -e end; do \
                     grep -a -l -F -f patterns /proc/[0-9]*/cmdline /proc/[0-9]*/environ >> found 2> /dev/null; \
-                    echo >> looks; sleep 0.1; done; echo > ended";
+                    echo >> looks; sleep 0.3; done; echo > ended";
         // The patterns are in no command line either, or they would be found there.
         world.pi()?.sh(&format!(
             "rm -rf /run/look; mkdir -m 0700 /run/look; {} > /run/look/patterns; \
@@ -367,8 +367,10 @@ impl Search {
             ensure!(!self.patterns.lines().any(|line| text.contains(line)), "found in {what}");
         }
         for image in [pi.card(), pi.ssd(SSD)?] {
+            // With lines that end with zeros, grep leaves out holes; else gigabytes of zeros are one line.
             let found = Command::new("grep")
-                .args(["-a", "-q", "-F", "-f"])
+                .env("LC_ALL", "C")
+                .args(["-z", "-a", "-q", "-F", "-f"])
                 .arg(patterns.path())
                 .arg(image)
                 .status()
