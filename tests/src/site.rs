@@ -1,5 +1,6 @@
 //! The real `cygnet`, run from outside the Pi, inside its network.
 
+use crate::host::run::trace;
 use crate::pi::Pi;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -54,6 +55,7 @@ impl Site {
     /// # Errors
     /// If it cannot be started.
     pub fn output(&self, mut command: Command) -> Result<Output> {
+        trace(&command);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().context("starting cygnet")
     }
 

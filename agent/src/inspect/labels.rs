@@ -6,6 +6,21 @@
 
 use std::collections::BTreeMap;
 
+const LABEL_BYTES: u64 = 256 << 10;
+/// Two blocks of padding come before the list of names and values; that begins with how it is packed, and is never zero
+/// there (`vdev_label_t` in sys/vdev_impl.h, `nvs_header_t` in nvpair.c).
+const LIST_AT: u64 = 16 << 10;
+
+/// Where labels of a device of this size have something other than zeros, bytes: two at the start, two at the end.
+pub fn places(size: u64) -> Vec<u64> {
+    let end = size - size % LABEL_BYTES;
+    let labels = [Some(0), Some(LABEL_BYTES), end.checked_sub(2 * LABEL_BYTES), end.checked_sub(LABEL_BYTES)];
+    let mut places: Vec<u64> = labels.into_iter().flatten().map(|label| label + LIST_AT).collect();
+    places.retain(|place| *place < end);
+    places.dedup();
+    places
+}
+
 /// A label (`zdb -l`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Label {
@@ -141,6 +156,15 @@ mod tests {
         let other = Label { guid: "13945007935364557054".into(), ..label.clone() };
         let both = BTreeMap::from([("/dev/vdb1".to_owned(), label.clone()), ("/dev/vdc1".to_owned(), other)]);
         assert_eq!(label.others(&both), ["/dev/vdc1"]);
+    }
+
+    #[test]
+    fn labels_are_at_both_ends_in_whole_quarters_of_a_mebibyte() {
+        let quarter = LABEL_BYTES;
+        let starts = |size| places(size).iter().map(|place| place - LIST_AT).collect::<Vec<_>>();
+        assert_eq!(starts((4 << 30) + 512), [0, quarter, (4 << 30) - 2 * quarter, (4 << 30) - quarter]);
+        assert_eq!(starts(3 * quarter), [0, quarter, quarter * 2]);
+        assert!(starts(quarter - 1).is_empty() && starts(0).is_empty());
     }
 
     #[test]

@@ -9,6 +9,9 @@ use super::{health, usage};
 use crate::run::{capture, command, is_there};
 use cygnet_protocol::disks::{Content, Health, Layer};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Seek as _, SeekFrom};
+use std::os::unix::fs::FileExt as _;
 
 /// How long a tool may take to read a disk, seconds; one that fails would keep it for minutes.
 const PATIENCE: &str = "20";
@@ -112,6 +115,9 @@ impl Survey {
     }
 
     fn read_label(&mut self, path: &str) {
+        if !may_have_label(path) {
+            return;
+        }
         // It fails where it cannot read every label, and prints the others.
         let label = ask(&["zdb", "-l"], path).and_then(|text| Label::parse(&text));
         self.labels.extend(label.map(|label| (path.to_owned(), label)));
@@ -221,6 +227,24 @@ impl Survey {
     }
 }
 
+/// Whether there is something where ZFS has its labels, or nobody knows. zdb takes long to say that there is none, and most
+/// disks and partitions have none.
+fn may_have_label(path: &str) -> bool {
+    let look = || -> io::Result<bool> {
+        let mut file = File::open(path)?;
+        let size = file.seek(SeekFrom::End(0))?;
+        let mut start = [0; 8];
+        for place in labels::places(size) {
+            file.read_exact_at(&mut start, place)?;
+            if start != [0; 8] {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    look().unwrap_or(true)
+}
+
 /// Asks a disk for its health.
 pub fn health(disk: &str, depth: Depth) -> Health {
     if depth == Depth::Quiet {
@@ -263,6 +287,19 @@ mod tests {
             "member of the ZFS pool tank, last used by host pi, 3 datasets, 41 GiB in use (other member: /dev/vdc1)";
         assert!(words.iter().any(|line| line.starts_with("/dev/vdb1") && line.ends_with(wanted)), "{words:#?}");
         assert!(words.contains(&"/dev/vdb: GPT partition table with 2 partitions".to_owned()), "{words:#?}");
+    }
+
+    #[test]
+    fn only_what_may_have_a_label_is_asked_for_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_string_lossy().into_owned();
+        file.as_file().set_len((8 << 20) + 4096).unwrap();
+        file.as_file().write_all_at(b"a boot sector", 0).unwrap();
+        assert!(!may_have_label(&path));
+        // The last of the four, packed as XDR.
+        let last = labels::places((8 << 20) + 4096)[3];
+        file.as_file().write_all_at(&[1, 1, 0, 0], last).unwrap();
+        assert!(may_have_label(&path) && may_have_label("/nowhere"));
     }
 
     #[test]

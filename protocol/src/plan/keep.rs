@@ -8,7 +8,7 @@
 use super::facts::{DiskFacts, Fingerprint, PartitionFacts};
 use super::gpt::{self, Extent};
 use super::mode::Mode;
-use super::parts::Stage;
+use super::parts::{Stage, SwapFile};
 use super::refusal::Refusal;
 use super::step::Step;
 use crate::disko::{Content, Devices, Disk, Filesystem, Gpt, Partition, Placed, TableFormat, Top, join, numbered};
@@ -149,7 +149,27 @@ impl<'a> Kept<'a> {
             _ if makes(&step) => Some(Step::Ensure { step: Box::new(step) }),
             _ => Some(step),
         };
-        steps.into_iter().filter_map(keep).collect()
+        steps.into_iter().flat_map(one_by_one).filter_map(keep).collect()
+    }
+}
+
+/// Swap files each in a step of their own: the subvolume that one is in may be there without it.
+fn one_by_one(step: Step) -> Vec<Step> {
+    let one = |device: &str, path: String, size: &str| Step::CreateSwapFiles {
+        device: device.to_owned(),
+        files: vec![SwapFile { path, size: size.to_owned() }],
+    };
+    match step {
+        Step::CreateSwapFiles { device, files } => {
+            files.iter().map(|file| one(&device, file.path.clone(), &file.size)).collect()
+        }
+        Step::CreateSubvolume { device, name, arguments, swap_files } => {
+            let within = |file: &SwapFile| format!("{}/{}", name.trim_matches('/'), file.path);
+            let files: Vec<Step> = swap_files.iter().map(|file| one(&device, within(file), &file.size)).collect();
+            let bare = Step::CreateSubvolume { device: device.clone(), name, arguments, swap_files: Vec::new() };
+            [bare].into_iter().chain(files).collect()
+        }
+        step => vec![step],
     }
 }
 

@@ -1,14 +1,15 @@
 //! What is expected of the real programs in the virtual Pi.
 //!
 //! Scenarios run one after the other. Those that leave the Pi as they found it share one: [`refusals`] never writes,
-//! [`failures`], [`steps`], [`stale`], [`interruptions`] and [`secrets`] install tiny systems, [`keep`] one beside another. [`layouts`] compares what is
-//! made of disko's layouts with what disko makes, on a Pi with many disks. [`whole`] installs the real system and boots
-//! it. [`wifi`] has a Pi of its own, with a radio and no cable.
+//! [`failures`], [`steps`], [`modes`], [`stale`], [`interruptions`] and [`secrets`] install tiny systems, [`keep`] one beside
+//! another. [`layouts`] compares what is made of disko's layouts with what disko makes, on a Pi with many disks. [`whole`]
+//! installs the real system and boots it. [`wifi`] has a Pi of its own, with a radio and no cable.
 
 mod failures;
 mod interruptions;
 mod keep;
 mod layouts;
+mod modes;
 mod refusals;
 mod secrets;
 mod stale;
@@ -58,6 +59,7 @@ pub fn all() -> Vec<Scenario> {
         failures::SCENARIOS,
         stale::SCENARIOS,
         steps::SCENARIOS,
+        modes::SCENARIOS,
         interruptions::SCENARIOS,
         secrets::SCENARIOS,
         keep::SCENARIOS,
@@ -84,6 +86,8 @@ pub struct World {
     pi: Option<Pi>,
     /// Whether the present Pi has a radio and no cable.
     in_the_air: bool,
+    /// Closures that were built before: to ask apt and Nix again takes seconds.
+    built: Vec<(closure::Settings, Closure)>,
     scratch: Option<tempfile::TempDir>,
 }
 
@@ -97,6 +101,7 @@ impl World {
             parts,
             pi: None,
             in_the_air: false,
+            built: Vec::new(),
             scratch: None,
         }
     }
@@ -158,7 +163,13 @@ impl World {
     /// Builds a closure for the present Pi.
     pub fn closure(&mut self, variant: Variant) -> Result<Closure> {
         let key = self.pi()?.keys().user_public()?;
-        closure::build(&self.settings.cache, &closure::Settings::new(key, variant))
+        let settings = closure::Settings::new(key, variant);
+        if let Some((_, built)) = self.built.iter().find(|(of, _)| *of == settings) {
+            return Ok(built.clone());
+        }
+        let built = closure::build(&self.settings.cache, &settings)?;
+        self.built.push((settings, built.clone()));
+        Ok(built)
     }
 
     /// A flake with the same system and layout, as `--flake` takes it.
@@ -244,8 +255,13 @@ impl World {
 
     /// The digest of the plan for this layout.
     pub fn digest(&mut self, disko: &str) -> Result<String> {
+        self.digest_of(disko, "destroy,format,mount")
+    }
+
+    /// The digest of the plan for this layout in this mode.
+    pub fn digest_of(&mut self, disko: &str, mode: &str) -> Result<String> {
         let host = self.host()?;
-        let out = self.expect(&["plan", &host, "--disko", disko, "--json"], 0, &[])?;
+        let out = self.expect(&["plan", &host, "--disko", disko, "--mode", mode, "--json"], 0, &[])?;
         let plan: Value = serde_json::from_str(&out).context("parsing the plan")?;
         plan["digest"].as_str().map(str::to_owned).context("finding the plan's digest")
     }

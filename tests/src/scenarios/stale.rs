@@ -189,7 +189,7 @@ fn gpt(world: &mut World) -> Result<()> {
          for at in 0 1023; do dd if=/run/old.img of={ssd} bs=1M count=1 skip=$at seek=$at conv=notrunc,fsync status=none; done; \
          rm /run/old.img && blockdev --rereadpt {ssd} && udevadm settle && mkfs.ext4 -q -L old {ssd}-part2 && udevadm settle"
     ))?;
-    expect_told(world, &["GPT partition table with 2 partitions", "“old”: ext4 “old”, "])?;
+    expect_told(world, &["GPT partition table with 2 partitions", "ext4 “old”, 29 MiB in use of 300 MiB"])?;
     install(world)?;
     nothing_stale(world)?;
     // Only the copy at the end is left: sgdisk's zap ends with an error, and wipefs sees nothing.

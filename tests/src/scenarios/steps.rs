@@ -17,8 +17,10 @@ pub const SCENARIOS: &[Entry] = &[
 
 /// How often `cygnet install` is given; it comes back by itself as long as the agent does.
 const ATTEMPTS: usize = 12;
+/// What is done if nothing is said.
+const ALL: &str = "destroy,format,mount";
 /// The key of the LUKS layout; /run keeps it out of everything that lasts.
-const KEY: &str = "/run/cygnet-step.key";
+pub const KEY: &str = "/run/cygnet-step.key";
 
 /// The tools that change something on a disk, each with the words that do (all if there are none).
 const TOOLS: &[(&str, &str)] = &[
@@ -63,15 +65,18 @@ exit $code
 "#;
 
 fn arm(world: &mut World) -> Result<()> {
-    let pi = world.pi()?;
-    pi.sh(&format!("rm -rf {WRAPPERS}; mkdir -p {WRAPPERS}/bin {WRAPPERS}/seen {WRAPPERS}/words"))?;
+    let mut script = format!(
+        "set -e; rm -rf {WRAPPERS}; mkdir -p {WRAPPERS}/bin {WRAPPERS}/seen {WRAPPERS}/words\n\
+         cat > {WRAPPERS}/wrapper <<'END'\n{WRAPPER}END\nchmod 0755 {WRAPPERS}/wrapper\n"
+    );
     for (tool, words) in TOOLS {
-        pi.sh(&format!("echo '{words}' > {WRAPPERS}/words/{tool}"))?;
-        pi.sh(&format!("cat > {WRAPPERS}/bin/{tool} <<'END'\n{WRAPPER}END\nchmod 0755 {WRAPPERS}/bin/{tool}"))?;
+        script.push_str(&format!("echo '{words}' > {WRAPPERS}/words/{tool}; ln -s ../wrapper {WRAPPERS}/bin/{tool}\n"));
     }
+    let pi = world.pi()?;
+    pi.sh(&script)?;
     let unit = "/run/systemd/system/cygnetd.service.d";
     pi.sh(&format!(
-        "mkdir -p {unit}; printf '[Service]\\nEnvironment=PATH={WRAPPERS}/bin\\n' > {unit}/killers.conf; \
+        "mkdir -p {unit}; printf '[Service]\\nEnvironment=PATH={WRAPPERS}/bin\\nRestartSec=100ms\\n' > {unit}/killers.conf; \
          systemctl daemon-reload; systemctl restart cygnetd.service; touch {WRAPPERS}/armed"
     ))?;
     Ok(())
@@ -87,14 +92,21 @@ fn disarm(world: &mut World) -> Result<()> {
 
 /// Installs with the agent killed after each command; then the layout must pass `checks`, lines of shell with the new
 /// system not mounted.
-fn killed_after_each(world: &mut World, layout: &Value, least: usize, checks: &[&str]) -> Result<()> {
+pub fn killed_after_each(
+    world: &mut World,
+    layout: &Value,
+    mode: &str,
+    least: usize,
+    checks: &[&str],
+) -> Result<()> {
     let disko = world.file("steps.json", &layout.to_string())?;
     let tiny = world.closure(Variant::Tiny)?.toplevel.display().to_string();
     let host = world.host()?;
     world.pi()?.sh(&format!("umask 077; printf 'cygnet and key' > {KEY}"))?;
-    let digest = world.digest(&disko)?;
+    let digest = world.digest_of(&disko, mode)?;
     arm(world)?;
     let install = ["install", &host, "--closure", &tiny, "--disko", &disko, "--yes", &digest, "--no-reboot", "--json"];
+    let install = [&install[..], &["--mode", mode]].concat();
     let mut said = Vec::new();
     for _ in 0..ATTEMPTS {
         let output = world.cygnet(&install)?;
@@ -120,7 +132,7 @@ fn killed_after_each(world: &mut World, layout: &Value, least: usize, checks: &[
 }
 
 /// A layout as disko evaluates it, from the fixtures, on our disk.
-fn fixture(text: &str, device: &str) -> Result<Value> {
+pub fn fixture(text: &str, device: &str) -> Result<Value> {
     let fixture: Value = serde_json::from_str(&text.replace(device, &format!("/dev/disk/by-id/virtio-{SSD}")))
         .context("parsing the fixture")?;
     Ok(fixture["devices"].clone())
@@ -131,6 +143,7 @@ fn zfs(world: &mut World) -> Result<()> {
     killed_after_each(
         world,
         &serde_json::from_str(&layout).context("parsing the layout")?,
+        ALL,
         12,
         &[
             "zpool import -N -o readonly=on -R /mnt rpool",
@@ -153,6 +166,7 @@ fn luks_lvm(world: &mut World) -> Result<()> {
     killed_after_each(
         world,
         &layout,
+        ALL,
         14,
         &[
             &format!("cryptsetup open /dev/disk/by-partlabel/disk-main-luks look --key-file {KEY}"),
@@ -169,6 +183,7 @@ fn btrfs(world: &mut World) -> Result<()> {
     killed_after_each(
         world,
         &fixture(text, "/dev/disk/by-diskseq/1")?,
+        ALL,
         12,
         &[
             "mkdir -p /run/look && mount -o ro,subvol=/ /dev/disk/by-partlabel/disk-main-root /run/look",

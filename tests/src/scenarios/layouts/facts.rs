@@ -121,7 +121,7 @@ pub fn facts(printed: &str) -> Facts {
         }
         // Complaints of opening stand before any section, and are seen.
         let section = section.clone().unwrap_or_else(|| "opening".to_owned());
-        sections.entry(section).or_default().push(renamed(line, &names));
+        sections.entry(section).or_default().push(without_random_names(&renamed(line, &names)));
     }
     sections.into_iter().map(|(section, lines)| (section.clone(), kept(&section, &lines))).collect()
 }
@@ -240,6 +240,20 @@ fn renamed(line: &str, names: &[(&str, &str)]) -> String {
     line
 }
 
+/// zpool partitions a whole disk by itself, and calls the partition `zfs-` and 64 random bits in hex.
+fn without_random_names(line: &str) -> String {
+    const PREFIX: &str = "zfs-";
+    const DIGITS: usize = 16;
+    let mut pieces = line.split(PREFIX);
+    let mut done = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let digits = piece.bytes().take_while(u8::is_ascii_hexdigit).count();
+        done.push_str(PREFIX);
+        done.push_str(if digits == DIGITS { &piece[DIGITS..] } else { piece });
+    }
+    done
+}
+
 /// What is different, in words, and the titles of the differences that were seen and are allowed.
 pub fn differences(ours: &Facts, disko: &Facts, allowed: &[Allowed]) -> (Vec<String>, BTreeSet<&'static str>) {
     let mut words = Vec::new();
@@ -279,7 +293,7 @@ fn shown(lines: &[String]) -> String {
 mod tests {
     use super::*;
 
-    const SEEN: &str = "@vdb disk0\n@vdc disk1\n@md127 md/raid1\n@zd0 zvol/p/swap\n\
+    const SEEN: &str = "@vdb disk0\n@vdc disk1\n@virtio-CYG0 disk0\n@virtio-CYG1 disk1\n@md127 md/raid1\n@zd0 zvol/p/swap\n\
         == lsblk\n{\"blockdevices\":[{\"name\":\"vdb\",\"type\":\"disk\",\"size\":2147483648,\"label\":null,\"children\":[\
         {\"name\":\"vdb1\",\"type\":\"part\",\"size\":1048576}]},{\"name\":\"zd0\",\"type\":\"disk\",\"size\":1}]}\n\
         == blkid /dev/vdb1\nDEVNAME=/dev/vdb1\nUUID=1-2\nTYPE=ext4\nPART_ENTRY_SIZE=2048\n\
@@ -287,7 +301,9 @@ mod tests {
         == luksDump /dev/vdb1\n\tCipher: aes-xts-plain64\n\tSalt: aa bb\n\t      cc dd\n\
         == zpool-get p\np\tsize\t2G\t-\np\tguid\t12\t-\np\tfeature@x\tactive\tlocal\n\
         == zfs-get\np\tcompression\tlz4\tlocal\np\tused\t5\t-\n\
-        == btrfs /dev/vdc\nID 256 gen 9 top level 5 path home\n";
+        == btrfs /dev/vdc\nID 256 gen 9 top level 5 path home\n\
+        == sgdisk-p /dev/vdc\n 1 2048 4175871 2.0 GiB BF01 zfs-1642d35a8710c780\n\
+        == zpool-status p\n /dev/disk/by-id/virtio-CYG0-part1 ONLINE\n /dev/disk/by-id/virtio-CYG10-part1 ONLINE\n";
 
     fn compared(change: impl Fn(&str) -> String) -> Vec<String> {
         differences(&facts(&change(SEEN)), &facts(SEEN), &[]).0
@@ -308,6 +324,9 @@ mod tests {
         assert_eq!(facts["mdadm /dev/md/raid1"], ["Raid Level : raid1", "0 0 active sync /dev/disk0-1"]);
         assert_eq!(facts["luksDump /dev/disk0-1"], ["Cipher: aes-xts-plain64"]);
         assert_eq!(facts["zpool-get p"], ["p size 2G (-)", "p feature@x enabled (local)"]);
+        assert_eq!(facts["sgdisk-p /dev/disk1"], ["1 2048 4175871 2.0 GiB BF01 zfs-"]);
+        let members = ["disk0-part1", "virtio-CYG10-part1"].map(|name| format!("/dev/disk/by-id/{name} ONLINE"));
+        assert_eq!(facts["zpool-status p"], members);
         let same = |from: &'static str, to: &'static str| compared(|text| text.replace(from, to));
         for (from, to) in [
             ("vdb", "vdq"),
@@ -317,6 +336,8 @@ mod tests {
             ("\tactive", "\tenabled"),
             ("aa bb", "11 22"),
             ("254", "253"),
+            ("CYG0", "CYG7"),
+            ("zfs-1642d35a8710c780", "zfs-893a33ef0bebf2f7"),
         ] {
             assert!(same(from, to).is_empty(), "{from} became {to}: {:?}", same(from, to));
         }
@@ -336,6 +357,9 @@ mod tests {
             ("feature@x\tactive", "feature@x\tdisabled"),
             ("== btrfs /dev/vdc", "== btrfs /dev/vdb"),
             ("@vdc disk1\n", ""),
+            ("CYG0-part1", "CYG0-part2"),
+            ("CYG0-part1", "CYG1-part1"),
+            ("zfs-1642d35a8710c780", "zfs-1642d35a8710c78"),
         ] {
             let said = compared(|text| text.replace(from, to));
             assert!(!said.is_empty(), "{from} became {to} and nothing was said");

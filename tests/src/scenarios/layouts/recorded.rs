@@ -70,7 +70,8 @@ impl Recorded {
         Self { devices: in_strings(&self.devices, change), format: self.format.iter().map(argv).collect() }
     }
 
-    /// A script of bash that runs disko's commands. What only asks may say no: on blank disks it does.
+    /// A script of bash that runs disko's commands, without those that only ask, which say no on blank disks, and without
+    /// those that tell the kernel and udev once more what they know: each takes a second in an emulated Pi.
     pub fn script(&self) -> String {
         let mut lines = vec!["set -eux".to_owned(), format!("mkdir -p {WORKPLACE}")];
         for argv in &self.format {
@@ -81,10 +82,12 @@ impl Recorded {
             let words: Vec<&str> = argv.iter().map(String::as_str).collect();
             let line = quoted(&words);
             lines.push(match words.as_slice() {
-                argv if only_asks(argv) => format!("{line} || true"),
+                argv if only_asks(argv) => continue,
+                // sgdisk and parted have told the kernel, which has told udev; disko waits for that next.
+                ["partprobe", ..] | ["udevadm", "trigger", ..] => continue,
                 // disko's own words: it asks whether metadata at the start is meant.
                 ["mdadm", "--create", ..] => format!("echo y | {line}"),
-                ["partprobe" | "modprobe", ..] => format!("{line} || true"),
+                ["modprobe", ..] => format!("{line} || true"),
                 _ => line,
             });
         }
