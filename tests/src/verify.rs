@@ -1,9 +1,10 @@
-//! `cargo verify`: the tests of every crate, then the scenarios in the virtual Pi, and a count at the end.
+//! `cargo verify`: the tests of every crate, then the scenarios in virtual Pis, two at a time, and a count at the end.
 
-use crate::scenarios::{self, Outcome, Scenario, World};
+use crate::scenarios::{self, Lane, Outcome, Scenario, World};
 use crate::{crates, host, workshop};
 use anyhow::{Result, bail};
 use std::path::Path;
+use std::sync::RwLock;
 use std::time::Instant;
 
 /// Names the scenarios.
@@ -32,26 +33,41 @@ pub fn run(names: &[&str]) -> Result<()> {
         crates::run(&workshop::target_dir()?)?;
     }
     let (settings, parts) = workshop::parts()?;
-    let mut world = World::new(programs, settings, parts);
-    let mut failed = Vec::new();
-    let mut passed = 0;
-    for scenario in &chosen {
-        eprintln!("\nscenario {}: {}", scenario.name, scenario.what);
-        let begin = Instant::now();
-        match world.run(scenario) {
-            Outcome::Passed => {
-                passed += 1;
-                eprintln!("scenario {}: passed in {:.0} s", scenario.name, begin.elapsed().as_secs_f64());
-            }
-            Outcome::Failed(error) => {
-                eprintln!("scenario {}: FAILED: {error:#}", scenario.name);
-                failed.push(scenario.name);
-            }
-        }
-    }
-    println!("\nscenarios: {passed} passed, {} failed", failed.len());
+    // Whoever measures time has the machine for itself.
+    let quiet = RwLock::new(());
+    let run = |lane: Lane| {
+        let mut world = World::new(programs.clone(), settings.clone(), parts.clone());
+        let mine = chosen.iter().filter(|scenario| scenario.lane() == lane);
+        mine.filter_map(|scenario| one(&mut world, scenario, &quiet)).collect::<Vec<&str>>()
+    };
+    let failed: Vec<&str> = std::thread::scope(|scope| {
+        let lanes = Lane::ALL.map(|lane| scope.spawn(move || run(lane)));
+        // A panic is a failure, too; it has been printed.
+        lanes.into_iter().flat_map(|lane| lane.join().unwrap_or_else(|_| vec!["a panic"])).collect()
+    });
+    println!("\nscenarios: {} passed, {} failed", chosen.len() - failed.len().min(chosen.len()), failed.len());
     if !failed.is_empty() {
         bail!("these scenarios failed: {}", failed.join(", "));
     }
     Ok(())
+}
+
+/// Runs one scenario; answers with its name if it fails.
+fn one<'a>(world: &mut World, scenario: &'a Scenario, quiet: &RwLock<()>) -> Option<&'a str> {
+    let shared = (!scenario.measures()).then(|| quiet.read());
+    let alone = scenario.measures().then(|| quiet.write());
+    eprintln!("\nscenario {}: {}", scenario.name, scenario.what);
+    let begin = Instant::now();
+    let outcome = world.run(scenario);
+    drop((shared, alone));
+    match outcome {
+        Outcome::Passed => {
+            eprintln!("scenario {}: passed in {:.0} s", scenario.name, begin.elapsed().as_secs_f64());
+            None
+        }
+        Outcome::Failed(error) => {
+            eprintln!("scenario {}: FAILED: {error:#}", scenario.name);
+            Some(scenario.name)
+        }
+    }
 }

@@ -70,7 +70,7 @@ impl Plan {
     #[must_use]
     pub fn remount(&self) -> Vec<Step> {
         if self.mode == Mode::Mount {
-            return self.steps.iter().filter(|step| step.phase() == Stage::Mount).cloned().collect();
+            return self.steps.iter().filter(|step| step.phase() <= Stage::Mount).cloned().collect();
         }
         self.remount_all()
     }

@@ -53,7 +53,10 @@ impl<'a> Kept<'a> {
             let (disk, facts) = targets.get(name)?;
             let divided = matches!(disk.content, Content::Gpt(_) | Content::Table(_));
             let signature = match placed.around.len() {
-                1 => Some((facts.fingerprint.fstype.as_deref(), facts.fingerprint.label.as_deref())),
+                1 => match pool_on(facts).filter(|_| matches!(placed.content, Content::Zfs(_))) {
+                    Some(there) => Some((there.fstype.as_deref(), there.label.as_deref())),
+                    None => Some((facts.fingerprint.fstype.as_deref(), facts.fingerprint.label.as_deref())),
+                },
                 2 if divided => {
                     kept.partition(devices, placed).map(|there| (there.fstype.as_deref(), there.label.as_deref()))
                 }
@@ -211,6 +214,7 @@ fn on_disk<'a>(name: &str, disk: &'a Disk, facts: &'a DiskFacts, mode: Mode) -> 
             TableFormat::Gpt => (true, "a GPT"),
             TableFormat::Msdos => (false, "an msdos partition table"),
         },
+        Content::Zfs(_) if pool_on(facts).is_some() => return Ok(KeptDisk::default()),
         _ if table.is_some() || !partitions.is_empty() => {
             return Err(differs(path, "a partition table".to_owned(), wanted_by(&disk.content)));
         }
@@ -258,6 +262,12 @@ fn on_disk<'a>(name: &str, disk: &'a Disk, facts: &'a DiskFacts, mode: Mode) -> 
         }
     }
     Ok(kept)
+}
+
+/// The partition with the data of a whole disk that zpool(8) was given: it makes a table of its own.
+fn pool_on(facts: &DiskFacts) -> Option<&PartitionFacts> {
+    let first = facts.fingerprint.partitions.iter().find(|there| number(&there.path) == Some(1));
+    first.filter(|there| there.fstype.as_deref() == Some("zfs_member"))
 }
 
 /// The same partition: by its fixed UUID, or by its name.

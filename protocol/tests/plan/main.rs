@@ -5,6 +5,7 @@ mod differences;
 mod facts;
 mod fixtures;
 mod golden;
+mod keep;
 mod layers;
 mod refusals;
 mod resume;

@@ -44,6 +44,35 @@ pub struct Scenario {
     check: fn(&mut World) -> Result<()>,
 }
 
+/// Scenarios that run one after the other, beside those of the other lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// What installs on one disk.
+    Installations,
+    /// What waits most of the time, and what compares layouts.
+    AirAndLayouts,
+}
+
+impl Lane {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Installations, Self::AirAndLayouts];
+}
+
+impl Scenario {
+    /// Where it runs. Together the two take little longer than the longer one: an emulated Pi keeps one core busy.
+    #[must_use]
+    pub fn lane(&self) -> Lane {
+        let in_the_second = ["wifi-", "layout-"].iter().any(|group| self.name.starts_with(group));
+        if in_the_second { Lane::AirAndLayouts } else { Lane::Installations }
+    }
+
+    /// Whether it measures time, and so waits for the other lane to pause.
+    #[must_use]
+    pub fn measures(&self) -> bool {
+        self.name == "wifi-bench"
+    }
+}
+
 /// What came of it.
 pub enum Outcome {
     /// It is so.
@@ -163,7 +192,17 @@ impl World {
     /// Builds a closure for the present Pi.
     pub fn closure(&mut self, variant: Variant) -> Result<Closure> {
         let key = self.pi()?.keys().user_public()?;
-        let settings = closure::Settings::new(key, variant);
+        self.built(closure::Settings::new(key, variant))
+    }
+
+    /// The tiny closure of a machine of this name, so that others do not see what happens to its store paths.
+    pub fn own_closure(&mut self, host_name: &str) -> Result<Closure> {
+        let key = self.pi()?.keys().user_public()?;
+        let settings = closure::Settings::new(key, Variant::Tiny);
+        self.built(closure::Settings { host_name: host_name.to_owned(), ..settings })
+    }
+
+    fn built(&mut self, settings: closure::Settings) -> Result<Closure> {
         if let Some((_, built)) = self.built.iter().find(|(of, _)| *of == settings) {
             return Ok(built.clone());
         }

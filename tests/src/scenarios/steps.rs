@@ -92,13 +92,7 @@ fn disarm(world: &mut World) -> Result<()> {
 
 /// Installs with the agent killed after each command; then the layout must pass `checks`, lines of shell with the new
 /// system not mounted.
-pub fn killed_after_each(
-    world: &mut World,
-    layout: &Value,
-    mode: &str,
-    least: usize,
-    checks: &[&str],
-) -> Result<()> {
+pub fn killed_after_each(world: &mut World, layout: &Value, mode: &str, least: usize, checks: &[&str]) -> Result<()> {
     let disko = world.file("steps.json", &layout.to_string())?;
     let tiny = world.closure(Variant::Tiny)?.toplevel.display().to_string();
     let host = world.host()?;

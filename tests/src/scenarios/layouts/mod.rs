@@ -15,7 +15,6 @@ mod recorded;
 
 use super::failures::{Tampered, is_free};
 use super::{BOOT, Entry, SMALL, SSD, World};
-use crate::closure::Variant;
 use crate::workshop::repository;
 use anyhow::{Context, Result, ensure};
 use cases::Case;
@@ -117,7 +116,7 @@ fn same(world: &mut World, case: &Case) -> Result<()> {
 
 /// Installs a tiny system, after which nothing is open.
 fn install(world: &mut World, case: &Case, layout: &Recorded) -> Result<()> {
-    let tiny = world.closure(Variant::Tiny)?;
+    let tiny = world.own_closure("pi-of-layouts")?;
     let toplevel = tiny.toplevel.display().to_string();
     let disko = world.file("layout.json", &layout.devices.to_string())?;
     let host = world.host()?;
