@@ -104,6 +104,7 @@ fn trace(phase: Option<Phase>, kind: &EventKind) {
         EventKind::Skipped { why } => tracing::info!("{phase}: skipped: {why}"),
         EventKind::Task { text } => tracing::info!("{phase}: {text}"),
         EventKind::Output { line } => tracing::info!("{phase}: | {line}"),
+        EventKind::HostKeys { keys } => tracing::info!("{phase}: host keys: {}", keys.join(", ")),
         EventKind::Progress { .. } | EventKind::Unknown => {}
         EventKind::Warning { text } => tracing::warn!("{phase}: {text}"),
         EventKind::Failed { fault } => tracing::error!("{phase}: {fault}"),

@@ -258,6 +258,11 @@ pub enum EventKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         via: Option<String>,
     },
+    /// The installed system answers with ssh host keys of its own, which it had before, and not with the card's.
+    HostKeys {
+        /// The public ones: type and key in base64, without a comment.
+        keys: Vec<String>,
+    },
     /// An event of a kind this program does not know: the agent is newer.
     #[serde(other)]
     Unknown,

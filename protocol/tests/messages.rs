@@ -275,6 +275,12 @@ fn events() {
         ("state-changed", EventKind::StateChanged { to: State::Receiving }),
         ("link", EventKind::Link { report: network().links[0].clone() }),
         ("diagnosed", EventKind::Diagnosed { diagnosis: diagnosis() }),
+        (
+            "host-keys",
+            EventKind::HostKeys {
+                keys: vec!["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIPCFTCmQyABWhrTOOcHKmGfl0ihSoU5j+yXhCvKAd0Z".into()],
+            },
+        ),
         ("online", EventKind::Online { online: true, via: Some("wlan0 (“home”)".into()) }),
     ];
     for (name, kind) in kinds {

@@ -18,6 +18,7 @@ fn desk(done: Option<Phase>, failed: Option<Phase>) -> Desk {
         job: crate::journal::tests::job(),
         done,
         steps: None,
+        making: None,
         tables: BTreeMap::new(),
         failed: failed.map(|phase| (phase, fault())),
         valid: HashSet::new(),

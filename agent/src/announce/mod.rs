@@ -136,6 +136,7 @@ fn wait(agent: &Agent, bell: &Bell, seen: u64, patience: Duration) -> News {
             | EventKind::Progress { .. }
             | EventKind::Warning { .. }
             | EventKind::Failed { .. }
+            | EventKind::HostKeys { .. }
             | EventKind::Unknown => {}
         }
     }

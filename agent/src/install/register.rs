@@ -1,14 +1,15 @@
 //! Enters the received paths into the target's Nix database, and makes the system profile point at the new system.
 
 use super::{Installation, Outcome};
+use crate::identity;
 use crate::journal::Journal;
 use crate::run::command;
 use crate::store::database;
-use cygnet_protocol::event::Phase;
+use cygnet_protocol::event::{EventKind, Phase};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use std::collections::HashSet;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
@@ -77,24 +78,60 @@ fn already(installation: &Installation<'_>) -> Result<HashSet<[u8; 32]>, Fault> 
 }
 
 /// Gives the card's ssh host keys to the new system, unless a system that is kept has its own: they cannot be had again.
+///
+/// Then the client hears which they are: it pins the card's otherwise.
 fn give_host_key(installation: &Installation<'_>) -> Result<(), Fault> {
+    let from = Path::new("/etc/ssh");
     let to = installation.agent.places.target.join("etc/ssh");
     let own = match installation.job.plan.mode.keeps() {
         true => has_host_keys(&to).map_err(|e| installation.io_fault("looking for ssh host keys", &e))?,
         false => false,
     };
-    if own {
-        installation.warn(
-            "The system on the disks has ssh host keys of its own; they stay, so the new system does not answer with the \
-             card's key.",
-        );
+    if !own {
+        let kept = host_keys(from, &to).map_err(|e| installation.io_fault("copying the ssh host keys", &e))?;
+        installation.task(format!("{kept} ssh host key file(s) of the card given to the new system"));
         return Ok(());
     }
-    let kept =
-        host_keys(Path::new("/etc/ssh"), &to).map_err(|e| installation.io_fault("copying the ssh host keys", &e))?;
-    installation.task(format!("{kept} ssh host key file(s) of the card given to the new system"));
+    let keys = public_keys(&to);
+    if !keys.is_empty() && keys == public_keys(from) {
+        installation.task("The system on the disks has the card's ssh host keys already");
+        return Ok(());
+    }
+    let names = match identity::host_keys(&to) {
+        none if none.is_empty() => "its public keys cannot be read".to_owned(),
+        names => names.join(", "),
+    };
+    installation.warn(format!(
+        "The system on the disks has ssh host keys of its own ({names}). They stay, so the new system answers with those \
+         and not with the card's; `ssh-keygen -R HOST` makes your ssh forget the card's."
+    ));
+    installation.agent.log.emit(Some(Phase::Register), EventKind::HostKeys { keys });
     Ok(())
 }
+
+/// The host keys of which the public half is a plain file here, without comments, sorted.
+fn public_keys(directory: &Path) -> Vec<String> {
+    let names = fs::read_dir(directory).into_iter().flatten().flatten();
+    let public = |entry: &fs::DirEntry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        is_host_key(&name) && name.ends_with(".pub") && entry.file_type().is_ok_and(|kind| kind.is_file())
+    };
+    let mut keys: Vec<String> = names
+        .filter(public)
+        .filter_map(|entry| {
+            let mut text = String::new();
+            fs::File::open(entry.path()).ok()?.take(MAX_KEY).read_to_string(&mut text).ok()?;
+            let mut words = text.split_whitespace();
+            Some(format!("{} {}", words.next()?, words.next()?))
+        })
+        .collect();
+    keys.sort();
+    keys
+}
+
+/// The longest public key that is read, bytes; RSA with 16384 bits has less than 3000.
+const MAX_KEY: u64 = 8192;
 
 /// Where this phase writes, parents first.
 const OURS: [&str; 7] = ["etc", "etc/ssh", "tmp", "nix", "nix/var", "nix/var/nix", "nix/var/nix/profiles"];
@@ -252,6 +289,9 @@ mod tests {
         fs::write(root.path().join("ssh_config"), "").unwrap();
         assert!(!has_host_keys(root.path()).unwrap());
         symlink("/persist/key", root.path().join("ssh_host_rsa_key")).unwrap();
+        symlink("/persist/key.pub", root.path().join("ssh_host_rsa_key.pub")).unwrap();
+        fs::write(root.path().join("ssh_host_ecdsa_key.pub"), "ecdsa AAAA root@old\n").unwrap();
+        assert_eq!(public_keys(root.path()), ["ecdsa AAAA"]);
         assert!(has_host_keys(root.path()).unwrap());
     }
 

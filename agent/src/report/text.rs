@@ -172,6 +172,7 @@ pub fn event_line(event: &Event) -> String {
         EventKind::Diagnosed { diagnosis } => format!("{} {}", diagnosis.code.name(), diagnosis.what),
         EventKind::Online { online: true, via } => format!("online: {}", via.as_deref().unwrap_or("-")),
         EventKind::Online { online: false, .. } => "offline".to_owned(),
+        EventKind::HostKeys { keys } => format!("host keys: {}", keys.join(", ")),
         EventKind::Unknown => "?".to_owned(),
     };
     let phase = event.phase.map(|phase| format!("{}: ", phase.name())).unwrap_or_default();

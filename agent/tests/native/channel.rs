@@ -8,7 +8,7 @@ use cygnet_protocol::event::{EventKind, Phase, State};
 use cygnet_protocol::fault::FaultCode;
 use cygnet_protocol::frame;
 use cygnet_protocol::message::{Reply, Request};
-use cygnet_protocol::plan::{Options, compile};
+use cygnet_protocol::plan::{Mode, Options, compile, layout_hash};
 use cygnet_protocol::store::{HashAlgorithm, NixHash, PathInfo, StorePath, parse_store_path};
 use cygnet_protocol::stream::{DataHello, DataReply, Record};
 use nix_archive::nar::{CaseHack, encode_path};
@@ -25,12 +25,17 @@ fn layout() -> Value {
 
 /// A place where an installation was cut off after it had formatted.
 fn interrupted() -> (Place, Request) {
+    interrupted_in(Mode::Destroy)
+}
+
+/// The same in another mode.
+pub fn interrupted_in(mode: Mode) -> (Place, Request) {
     let place = Place::new();
     let devices = Devices::default();
-    let plan = compile(&devices, &[], &Options { require_root: false, ..Options::default() }).unwrap();
+    let plan = compile(&devices, &[], &Options { require_root: false, mode, ..Options::default() }).unwrap();
     assert!(plan.steps.is_empty() && plan.disks.is_empty());
     let digest = plan.digest.to_string();
-    let hash: String = Sha256::digest(layout().to_string()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = layout_hash(&layout(), mode);
     let closure = json!({
         "toplevel": TOPLEVEL, "system": format!("{}-linux", std::env::consts::ARCH), "paths": 3, "nar-size": 4096,
     });
@@ -42,19 +47,19 @@ fn interrupted() -> (Place, Request) {
     std::fs::create_dir(place.at("state")).unwrap();
     std::fs::write(place.journal(), format!("{}\n{}\n", journal[0], journal[1])).unwrap();
     let install = json!({
-        "type": "install", "disko": layout(), "digest": &digest[..12], "closure": closure, "options": options,
+        "type": "install", "disko": layout(), "digest": &digest[..12], "closure": closure, "options": options, "mode": mode,
     });
     (place, serde_json::from_value(install).unwrap())
 }
 
-fn follower(place: &Place) -> Client {
+pub fn follower(place: &Place) -> Client {
     let mut client = place.client();
     assert!(matches!(client.ask(&Request::Follow { from: 0 }), Reply::Accepted { .. }));
     client
 }
 
 /// Reads events until one is such.
-fn until(follower: &mut Client, such: impl Fn(&EventKind) -> bool) {
+pub fn until(follower: &mut Client, such: impl Fn(&EventKind) -> bool) {
     loop {
         match follower.hear() {
             Reply::Event(event) if such(&event.kind) => return,
@@ -64,12 +69,12 @@ fn until(follower: &mut Client, such: impl Fn(&EventKind) -> bool) {
     }
 }
 
-fn receiving(kind: &EventKind) -> bool {
+pub fn receiving(kind: &EventKind) -> bool {
     matches!(kind, EventKind::StateChanged { to: State::Receiving })
 }
 
 /// A store path with one file, its NAR and what is known of it.
-fn path(name: &str, references: &[&StorePath]) -> (PathInfo, Vec<u8>) {
+pub fn path(name: &str, references: &[&StorePath]) -> (PathInfo, Vec<u8>) {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("file"), name).unwrap();
     let mut nar = Vec::new();
@@ -87,7 +92,7 @@ fn path(name: &str, references: &[&StorePath]) -> (PathInfo, Vec<u8>) {
 }
 
 /// Packs what is sent after the first line; `end` closes it properly.
-fn packed(paths: &[(PathInfo, Vec<u8>)], end: bool) -> Vec<u8> {
+pub fn packed(paths: &[(PathInfo, Vec<u8>)], end: bool) -> Vec<u8> {
     let mut plain = Vec::new();
     for (info, nar) in paths {
         frame::send(&mut plain, &Record::Nar(info.clone())).unwrap();
@@ -100,7 +105,7 @@ fn packed(paths: &[(PathInfo, Vec<u8>)], end: bool) -> Vec<u8> {
 }
 
 /// Sends it on a data channel of its own and returns the answer.
-fn push(place: &Place, bytes: &[u8]) -> DataReply {
+pub fn push(place: &Place, bytes: &[u8]) -> DataReply {
     let mut data = place.bridge("data");
     data.say(&DataHello { protocol: 1, compression: "zstd".into() });
     data.send(bytes);
@@ -117,7 +122,7 @@ fn refused(reply: DataReply) -> FaultCode {
     }
 }
 
-fn valid(client: &mut Client, paths: &[&StorePath]) -> Vec<StorePath> {
+pub fn valid(client: &mut Client, paths: &[&StorePath]) -> Vec<StorePath> {
     match client.ask(&Request::QueryValid { paths: paths.iter().map(|path| (*path).clone()).collect() }) {
         Reply::Valid { paths } => paths,
         other => panic!("{other:?}"),

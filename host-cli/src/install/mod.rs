@@ -121,6 +121,11 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
     let key = session.host_key();
     let mut watch = Watch::new(ui, target, closure.clone(), request(digest.clone(), &secrets), options.reboot);
     let ended = watch.see_through(session, control, follower)?;
+    let pinned = match watch.own_keys() {
+        _ if arguments.new_host_key => verify::Key::Any,
+        Some(keys) => verify::Key::kept(keys),
+        None => verify::Key::of(key),
+    };
     let (phases, sent, agent_peak_memory) = watch.account();
     let mut summary = Summary {
         host: target.given.clone(),
@@ -138,7 +143,6 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
         interrupt::set_farewell(
             "The system is installed and the Pi reboots into it; only its answer was not waited for.",
         );
-        let pinned = if arguments.new_host_key { verify::Key::Any } else { verify::Key::of(key) };
         verify::wait(ui, target, &pinned, &wish.toplevel, arguments.wait).map(|time| summary.reboot = Some(time))
     } else {
         Ok(())

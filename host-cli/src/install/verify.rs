@@ -3,7 +3,7 @@
 use crate::error::{fault, tail};
 use crate::ssh::Target;
 use crate::ssh::classify::{Ending, explain};
-use crate::ssh::pin::HostKey;
+use crate::ssh::pin::{self, HostKey};
 use crate::ui::Ui;
 use crate::ui::format::duration;
 use anyhow::{Context, Result};
@@ -26,6 +26,8 @@ const STILL_EVERY: Duration = Duration::from_secs(30);
 pub enum Key {
     /// This one.
     Pinned(HostKey),
+    /// One of these, which the system on the disks had before and the agent has told.
+    Kept(Vec<HostKey>),
     /// The one that is known for the host.
     Known,
     /// Any: it makes a new one.
@@ -36,6 +38,14 @@ impl Key {
     /// The key of the agent's connection, if ssh has told it.
     pub fn of(key: Option<HostKey>) -> Self {
         key.map_or(Key::Known, Key::Pinned)
+    }
+
+    /// The keys that the agent has found on the disks; if it could read none, the one that is known for the host.
+    pub fn kept(lines: &[String]) -> Self {
+        match lines.iter().filter_map(|line| HostKey::of(line)).collect::<Vec<_>>() {
+            none if none.is_empty() => Key::Known,
+            keys => Key::Kept(keys),
+        }
     }
 }
 
@@ -54,7 +64,8 @@ pub fn wait(ui: &Ui, target: &Target, key: &Key, toplevel: &str, patience: Durat
     ui.status("Waiting for the installed system to answer …");
     let dir = tempfile::tempdir().context("making a directory for the pinned host key")?;
     let options = match key {
-        Key::Pinned(key) => key.only(dir.path())?,
+        Key::Pinned(key) => pin::only(std::slice::from_ref(key), dir.path())?,
+        Key::Kept(keys) => pin::only(keys, dir.path())?,
         Key::Known => {
             let mut options = target.key_options();
             options.extend(["-o".into(), "StrictHostKeyChecking=yes".into()]);
@@ -178,5 +189,9 @@ mod tests {
     #[test]
     fn without_a_recorded_key_the_known_one_must_be_right() {
         assert_eq!(Key::of(None), Key::Known);
+        assert_eq!(Key::kept(&["garbage".into()]), Key::Known);
+        assert!(
+            matches!(Key::kept(&["ssh-ed25519 AAAA".into(), "ssh-rsa BBBB".into()]), Key::Kept(keys) if keys.len() == 2)
+        );
     }
 }

@@ -69,6 +69,7 @@ pub struct Watch<'a> {
     peak: Option<u64>,
     failing: Option<(Fault, Instant)>,
     installed: Option<Instant>,
+    own_keys: Option<Vec<String>>,
 }
 
 struct Push<'a> {
@@ -94,7 +95,13 @@ impl<'a> Watch<'a> {
             peak: None,
             failing: None,
             installed: None,
+            own_keys: None,
         }
+    }
+
+    /// The ssh host keys that the installed system has kept, if it has; without them it has the card's.
+    pub fn own_keys(&self) -> Option<&[String]> {
+        self.own_keys.as_deref()
     }
 
     /// The phases with their milliseconds, what was sent, and the agent's peak memory in bytes.
@@ -203,6 +210,12 @@ impl<'a> Watch<'a> {
         if self.ui.json() {
             self.ui.record(&Reply::Event(event.clone()))?;
         }
+        match &event.kind {
+            EventKind::HostKeys { keys } => self.own_keys = Some(keys.clone()),
+            // It is entered anew, maybe with another answer.
+            EventKind::PhaseStarted if event.phase == Some(Phase::Register) => self.own_keys = None,
+            _ => {}
+        }
         self.timeline.event(event);
         self.farewell();
         Ok(())
@@ -255,7 +268,6 @@ impl<'a> Watch<'a> {
                 tell.send(Update::Pushed(result)).ok();
             })
             .context("starting a thread to send the closure")?;
-        self.timeline.sending = true;
         self.pushing = Some(Push { counters, begun: Instant::now(), bar: None });
         Ok(())
     }
@@ -291,6 +303,7 @@ impl<'a> Watch<'a> {
         let Some(push) = &mut self.pushing else { return };
         let total = push.counters.total.load(Ordering::Relaxed);
         if total > 0 {
+            self.timeline.we_send();
             let ui = self.ui;
             let bar = push.bar.get_or_insert_with(|| Bar::new(ui, "Sending the closure", Unit::Bytes, total));
             bar.set(push.counters.nar.load(Ordering::Relaxed), total);

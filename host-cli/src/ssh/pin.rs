@@ -49,24 +49,32 @@ fn parse(text: &str) -> Option<HostKey> {
     plausible.then(|| HostKey { kind: kind.to_owned(), base64: base64.to_owned() })
 }
 
+/// Writes a file of known hosts with these keys alone, and gives the options that allow no other.
+pub fn only(keys: &[HostKey], dir: &Path) -> Result<Vec<String>> {
+    let file = dir.join("known_hosts");
+    let lines: String = keys.iter().map(|key| format!("{ALIAS} {} {}\n", key.kind, key.base64)).collect();
+    std::fs::write(&file, lines).with_context(|| format!("writing {}", file.display()))?;
+    Ok(vec![
+        "-o".into(),
+        format!("UserKnownHostsFile=\"{}\"", file.display()),
+        "-o".into(),
+        "GlobalKnownHostsFile=/dev/null".into(),
+        "-o".into(),
+        format!("HostKeyAlias={ALIAS}"),
+        "-o".into(),
+        "StrictHostKeyChecking=yes".into(),
+        "-o".into(),
+        "UpdateHostKeys=no".into(),
+    ])
+}
+
 impl HostKey {
-    /// Writes a file of known hosts with this key alone, and gives the options that allow no other.
-    pub fn only(&self, dir: &Path) -> Result<Vec<String>> {
-        let file = dir.join("known_hosts");
-        std::fs::write(&file, format!("{ALIAS} {} {}\n", self.kind, self.base64))
-            .with_context(|| format!("writing {}", file.display()))?;
-        Ok(vec![
-            "-o".into(),
-            format!("UserKnownHostsFile=\"{}\"", file.display()),
-            "-o".into(),
-            "GlobalKnownHostsFile=/dev/null".into(),
-            "-o".into(),
-            format!("HostKeyAlias={ALIAS}"),
-            "-o".into(),
-            "StrictHostKeyChecking=yes".into(),
-            "-o".into(),
-            "UpdateHostKeys=no".into(),
-        ])
+    /// A key as a line of a public key file has it; `None` if it is not plainly one.
+    pub fn of(line: &str) -> Option<Self> {
+        let mut words = line.split_whitespace();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-@.".contains(c);
+        let kind = words.next().filter(|kind| kind.chars().all(plain))?;
+        parse(&format!("{kind} {}", words.next()?))
     }
 
     /// The fingerprint as `ssh-keygen -l` prints it: `SHA256:…`.
@@ -99,9 +107,14 @@ mod tests {
     fn the_pinned_file_has_one_key() {
         let dir = tempfile::tempdir().unwrap();
         let key = parse(&format!("ssh-ed25519 {KEY}\n")).unwrap();
-        let options = key.only(dir.path()).unwrap();
+        let options = only(std::slice::from_ref(&key), dir.path()).unwrap();
         assert!(options.contains(&"StrictHostKeyChecking=yes".to_owned()));
         let text = std::fs::read_to_string(dir.path().join("known_hosts")).unwrap();
         assert_eq!(text, format!("cygnet-pinned ssh-ed25519 {KEY}\n"));
+        let other = HostKey::of("ssh-rsa AAAA root@old").unwrap();
+        only(&[key, other], dir.path()).unwrap();
+        let text = std::fs::read_to_string(dir.path().join("known_hosts")).unwrap();
+        assert_eq!(text, format!("cygnet-pinned ssh-ed25519 {KEY}\ncygnet-pinned ssh-rsa AAAA\n"));
+        assert_eq!(HostKey::of("ssh-rsa\"\n* AAAA"), None);
     }
 }

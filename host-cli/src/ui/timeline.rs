@@ -88,7 +88,11 @@ impl<'a> Timeline<'a> {
                 let ui = self.ui;
                 self.progress.get_or_insert_with(|| Bar::new(ui, title, unit, *total)).set(*done, *total);
             }
-            EventKind::Progress { .. } | EventKind::Unknown | EventKind::Link { .. } => {}
+            EventKind::Progress { .. }
+            | EventKind::Unknown
+            | EventKind::Link { .. }
+            // A warning of the agent's comes with them.
+            | EventKind::HostKeys { .. } => {}
             EventKind::Diagnosed { diagnosis } => {
                 self.ui.warning(&format!("{} {}", diagnosis.code.name(), diagnosis.what));
             }
@@ -110,6 +114,14 @@ impl<'a> Timeline<'a> {
                 State::Receiving | State::Interrupted { .. } => {}
                 State::Waiting | State::Failed { .. } | State::Installed | State::Rebooting => self.still(),
             },
+        }
+    }
+
+    /// From now on we send the closure; what the agent checked before that is over.
+    pub fn we_send(&mut self) {
+        if !self.sending {
+            self.end_progress();
+            self.sending = true;
         }
     }
 
@@ -162,6 +174,7 @@ pub fn line(event: &Event) -> String {
         EventKind::Online { online, via } => {
             format!("{} {}", if *online { "online" } else { "offline" }, via.as_deref().unwrap_or_default())
         }
+        EventKind::HostKeys { keys } => format!("the new system's ssh host keys: {}", keys.join(", ")),
         EventKind::Unknown => "(an event that only a newer cygnet knows)".to_owned(),
     };
     format!("{:>6} {seconds:>10.3} {phase:<10} {text}", event.seq)

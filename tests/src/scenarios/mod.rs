@@ -1,12 +1,13 @@
 //! What is expected of the real programs in the virtual Pi.
 //!
 //! Scenarios run one after the other. Those that leave the Pi as they found it share one: [`refusals`] never writes,
-//! [`failures`], [`steps`], [`modes`], [`stale`], [`interruptions`] and [`secrets`] install tiny systems. [`layouts`] compares what is
-//! made of disko's layouts with what disko makes, on a Pi with many disks. [`whole`] installs the real system and boots
-//! it. [`wifi`] has a Pi of its own, with a radio and no cable.
+//! [`failures`], [`steps`], [`modes`], [`stale`], [`interruptions`] and [`secrets`] install tiny systems, [`keep`] one beside
+//! another. [`layouts`] compares what is made of disko's layouts with what disko makes, on a Pi with many disks. [`whole`]
+//! installs the real system and boots it. [`wifi`] has a Pi of its own, with a radio and no cable.
 
 mod failures;
 mod interruptions;
+mod keep;
 mod layouts;
 mod modes;
 mod refusals;
@@ -90,6 +91,7 @@ pub fn all() -> Vec<Scenario> {
         modes::SCENARIOS,
         interruptions::SCENARIOS,
         secrets::SCENARIOS,
+        keep::SCENARIOS,
         layouts::SCENARIOS,
         whole::SCENARIOS,
     ]
