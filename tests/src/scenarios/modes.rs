@@ -114,9 +114,9 @@ fn luks_lvm(world: &mut World) -> Result<()> {
     let disko = world.file("modes.json", &layout.to_string())?;
     install(world, &disko, "destroy,format,mount", &[])?;
     let open = format!(
-        "cryptsetup open /dev/disk/by-partlabel/disk-main-luks look --key-file {KEY} && vgchange -a y pool && udevadm settle"
+        "cryptsetup open /dev/disk/by-partlabel/disk-main-luks look --key-file {KEY} && vgchange -a y pool > /dev/null 2>&1 && udevadm settle"
     );
-    let close = "vgchange -a n pool && cryptsetup close look";
+    let close = "vgchange -a n pool > /dev/null 2>&1 && cryptsetup close look";
     let ids = format!(
         "{open} && vgs --noheadings -o vg_uuid pool && lvs --noheadings -o lv_uuid pool/home && \
          mkdir -p /run/look && mount /dev/pool/home /run/look && cat /run/look/kept; umount /run/look; {close}"
