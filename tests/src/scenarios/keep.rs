@@ -2,7 +2,7 @@
 
 use super::failures::{is_free, verify_store};
 use super::{Entry, SSD, World};
-use crate::closure::{self, Closure, Variant};
+use crate::closure::{Closure, Variant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
@@ -14,19 +14,11 @@ pub const SCENARIOS: &[Entry] = &[
 /// The comment tells it from the card's.
 const OWN_KEY: &str = "/etc/ssh/ssh_host_ed25519_key";
 
-fn second(world: &mut World, host_name: &str) -> Result<Closure> {
-    let key = world.pi()?.keys().user_public()?;
-    let settings = closure::Settings { host_name: host_name.into(), ..closure::Settings::new(key, Variant::Tiny) };
-    closure::build(&world.settings.cache, &settings)
-}
-
 /// Installs it in this mode and gives all that was said, one JSON value a line.
 fn install(world: &mut World, closure: &Closure, mode: &str) -> Result<Vec<Value>> {
     let (toplevel, disko) = (closure.toplevel.display().to_string(), closure.disko.display().to_string());
     let host = world.host()?;
-    let plan = world.expect(&["plan", &host, "--disko", &disko, "--mode", mode, "--json"], 0, &[])?;
-    let plan: Value = serde_json::from_str(&plan).context("parsing the plan")?;
-    let digest = plan["digest"].as_str().context("finding the plan's digest")?.to_owned();
+    let digest = world.digest_of(&disko, mode)?;
     let said = world.expect(
         &[
             "install",
@@ -76,7 +68,7 @@ fn generations(world: &mut World) -> Result<String> {
 
 fn store(world: &mut World) -> Result<()> {
     let first = world.closure(Variant::Tiny)?;
-    let other = second(world, "pi-second")?;
+    let other = world.own_closure("pi-second")?;
     let (paths, _, bytes) = sent(&install(world, &first, "destroy,format,mount")?)?;
     ensure!(paths == first.paths as u64, "{paths} paths of {} were sent", first.paths);
     // A signature, which must not get lost.
