@@ -28,7 +28,9 @@ fn discover(world: &mut World) -> Result<()> {
         std::process::Command::new("ssh-keygen").arg("-lf").arg(identity.with_file_name("host_key.pub")).output()?;
     let key = String::from_utf8_lossy(&key.stdout).split_whitespace().nth(1).unwrap_or("no fingerprint").to_owned();
     ensure!(text.contains(&key), "the host key's fingerprint {key} is not announced: {text}");
-    ensure!(text.contains("waiting") || text.contains("installed"), "its state is not announced: {text}");
+    // Which one depends on the scenarios before.
+    let state = world.status()?["state"]["state"].clone();
+    ensure!(found["state"] == state, "its state {state} is not announced: {text}");
     Ok(())
 }
 
