@@ -169,8 +169,8 @@ pub fn tables(plan: &Plan) -> Result<BTreeMap<String, String>, Fault> {
 }
 
 /// Whether the disks of an interrupted plan that have no partition table of ours yet, hold nothing but what they held when
-/// it was confirmed.
-pub fn only_rests(plan: &Plan, written: &BTreeMap<String, String>) -> Result<(), Fault> {
+/// it was confirmed; `done` steps were done, and may have filled some as a whole.
+pub fn only_rests(plan: &Plan, written: &BTreeMap<String, String>, done: usize) -> Result<(), Fault> {
     let disks = disks()?;
     let now = |disk: &PlannedDisk| {
         let node = fs::canonicalize(&disk.device).ok()?;
@@ -178,7 +178,9 @@ pub fn only_rests(plan: &Plan, written: &BTreeMap<String, String>) -> Result<(),
     };
     let is_rest =
         |disk: &&PlannedDisk| now(disk).is_some_and(|now| now.fingerprint.is_rest_of(&disk.facts.fingerprint));
-    let mut unknown = plan.disks.iter().filter(|disk| !written.contains_key(&disk.name));
+    let filled = plan.filled_whole(done);
+    let is_known = |disk: &PlannedDisk| written.contains_key(&disk.name) || filled.contains(&disk.name.as_str());
+    let mut unknown = plan.disks.iter().filter(|disk| !is_known(disk));
     match unknown.find(|disk| !is_rest(disk)) {
         None => Ok(()),
         Some(disk) => Err(Fault::new(

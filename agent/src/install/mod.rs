@@ -165,7 +165,7 @@ impl Installation<'_> {
         let written = self.agent.tables();
         inspect::same_tables(&self.job.plan, &written)?;
         if matches!(self.begin, Begin::InTheLayout(_)) {
-            inspect::only_rests(&self.job.plan, &written)?;
+            inspect::only_rests(&self.job.plan, &written, self.agent.steps_done().unwrap_or_default())?;
         }
         export::release(self.agent, &self.job.plan);
         Ok(())

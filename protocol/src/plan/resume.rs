@@ -50,6 +50,16 @@ impl Plan {
         }
     }
 
+    /// The disks that the first `done` steps, or the one after them, have begun to fill as a whole: without a partition table
+    /// of the layout's to know them again by. By their names in the layout.
+    #[must_use]
+    pub fn filled_whole(&self, done: usize) -> Vec<&str> {
+        let begun = self.steps.get(..self.steps.len().min(done.saturating_add(1))).unwrap_or_default();
+        let filled: Vec<&str> = begun.iter().flat_map(|step| step.made().fills()).collect();
+        let whole = self.disks.iter().filter(|disk| filled.contains(&disk.device.as_str()));
+        whole.map(|disk| disk.name.as_str()).collect()
+    }
+
     /// The last step, not after `done`, from which on all can be done again.
     fn safe_point(&self, done: usize) -> usize {
         let mut from = done;
@@ -85,6 +95,21 @@ impl Plan {
 }
 
 impl Step {
+    /// The devices that this step puts something on, from their beginning to their end.
+    fn fills(&self) -> Vec<&str> {
+        match self {
+            Self::FormatLuks { device, .. }
+            | Self::MakeBtrfs { device, .. }
+            | Self::MakeFilesystem { device, .. }
+            | Self::MakeSwap { device, .. }
+            | Self::CreatePhysicalVolume { device } => vec![device],
+            Self::MakeBcachefs { devices, .. } => devices.iter().map(|member| member.device.as_str()).collect(),
+            Self::CreatePool { vdevs, .. } => vdevs.iter().flat_map(|vdev| &vdev.members).map(String::as_str).collect(),
+            Self::CreateArray { members, .. } => members.iter().map(String::as_str).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// What removes the rests of this step without a trace in what it belongs to: that may be kept, and hold more.
     pub(super) fn rests(&self) -> Vec<Action> {
         let Self::Ensure { step } = self else { return self.leftovers() };

@@ -126,3 +126,16 @@ fn nothing_is_opened_or_cleared_away_before_anything_is_formatted() {
     assert_eq!((go_on.from, go_on.clear.len()), (volume, 1));
     assert!(matches!(go_on.open.last(), Some(Step::ActivateVolumeGroup { .. })), "{:?}", go_on.open);
 }
+
+#[test]
+fn a_disk_that_is_filled_as_a_whole_is_ours_from_then_on() {
+    let (_, plan) = plan("x-zfs-wholedisk-mirror");
+    let create = plan.steps.iter().position(|step| matches!(step, Step::CreatePool { .. })).unwrap();
+    let whole: Vec<&str> = plan.filled_whole(create);
+    assert!(whole.len() >= 2, "{whole:?}");
+    assert!(plan.filled_whole(create - 1).is_empty());
+    assert_eq!(plan.filled_whole(usize::MAX), whole);
+    // Disks with a table are known by that.
+    let (_, divided) = crate::fixtures::plan("simple-efi");
+    assert!(divided.filled_whole(divided.steps.len()).is_empty());
+}

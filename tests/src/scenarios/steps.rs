@@ -4,7 +4,7 @@
 //! seen yet. `cygnet install` comes back each time, and the layout is whole in the end.
 
 use super::failures::is_free;
-use super::{Entry, SSD, World};
+use super::{Entry, SMALL, SSD, World};
 use crate::closure::Variant;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 pub const SCENARIOS: &[Entry] = &[
     ("step-zfs", "the agent killed after each command of a layout with a pool, datasets and a volume", zfs),
     ("step-luks-lvm", "the same with volumes in LUKS", luks_lvm),
+    ("step-whole-disk", "the same with a second disk that has no partition table", whole_disk),
     ("step-btrfs", "the same with subvolumes and a swap file", btrfs),
 ];
 
@@ -170,6 +171,23 @@ fn luks_lvm(world: &mut World) -> Result<()> {
             "vgchange -a n pool && cryptsetup close look",
         ],
     )
+}
+
+fn whole_disk(world: &mut World) -> Result<()> {
+    let text = include_str!("../../../protocol/tests/fixtures/disko/simple-efi.json");
+    let mut layout = fixture(text, "/dev/disk/by-id/some-disk-id")?;
+    let small = format!("/dev/disk/by-id/virtio-{SMALL}");
+    let mut data = layout["disk"]["main"].clone();
+    data["content"] = layout["disk"]["main"]["content"]["partitions"]["root"]["content"].clone();
+    data["content"]["mountpoint"] = "/data".into();
+    for node in ["name", "imageName"] {
+        data[node] = "data".into();
+    }
+    (data["device"], data["content"]["device"]) = (small.clone().into(), small.clone().into());
+    layout["disk"]["data"] = data;
+    killed_after_each(world, &layout, ALL, 8, &[&format!("e2fsck -fn {small}")])?;
+    // Later scenarios want it as it was delivered.
+    world.pi()?.sh(&format!("blkdiscard -z -f {small} && udevadm settle")).map(drop)
 }
 
 fn btrfs(world: &mut World) -> Result<()> {
