@@ -122,6 +122,7 @@ EXAMPLES
   cygnet plan --disko devices.json --blank-disks 32G --argv | jq -r '.[0]'
   cygnet plan --disko devices.json --blank-disks 32G --board 'Raspberry Pi 3'
   cygnet plan pi.local --flake .#pi --disk main=/dev/disk/by-id/usb-T7 --keep-data
+  cygnet plan pi.local --flake .#pi --mode format,mount
 
 With --blank-disks there is no Pi: the layout's disks are taken to be blank and
 of that size. With --argv a hook is `bash -c TEXT`; passphrases are never in
@@ -137,6 +138,7 @@ EXAMPLES
   cygnet install pi.local --flake .#pi
   cygnet install pi.local --closure ./result --disko devices.json
   cygnet install pi.local --flake .#pi --disk main=/dev/disk/by-id/usb-T7 --keep-data
+  cygnet install pi.local --flake .#pi --mode mount
   digest=$(cygnet plan pi.local --flake .#pi --json | jq -r .digest)
   cygnet install pi.local --flake .#pi --yes $digest
   cygnet install pi.local --flake .#pi --secret crypted=<(pass show pi)
