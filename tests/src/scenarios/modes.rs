@@ -1,14 +1,14 @@
 //! Keeping what is on a disk: `--mode format,mount` makes what is missing and nothing else, `--mode mount` makes nothing.
 
 use super::failures::is_free;
-use super::steps::{KEY, fixture, killed_after_each};
+use super::steps::{KEY, Killing, fixture, killed_after_each};
 use super::{Entry, SSD, World};
 use crate::closure::Variant;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 pub const SCENARIOS: &[Entry] = &[
-    ("mode-pool", "a pool is kept with its data; what it lacks is made, the agent killed after each command", pool),
+    ("mode-pool", "a pool is kept with its data; what it lacks is made, the agent killed after each", pool),
     ("mode-mount", "a layout that is there is only mounted; where it is not, nothing is made", mount),
     ("mode-luks-lvm", "volumes in LUKS are kept, and the missing one is made", luks_lvm),
     ("mode-btrfs", "subvolumes are kept; a partition in free space and a subvolume are added", btrfs),
@@ -69,8 +69,7 @@ fn pool(world: &mut World) -> Result<()> {
     killed_after_each(
         world,
         &layout,
-        KEEP,
-        5,
+        &Killing { mode: KEEP, tools: &["mkfs.vfat", "zfs", "zpool"], least: 4 },
         &[
             "zpool import -N -o readonly=on -R /mnt rpool && zfs list rpool/swap && zpool export rpool",
             "test \"$(blkid -p -s TYPE -o value /dev/disk/by-partlabel/disk-ssd-boot)\" = vfat",

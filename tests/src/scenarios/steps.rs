@@ -18,8 +18,6 @@ pub const SCENARIOS: &[Entry] = &[
 
 /// How often `cygnet install` is given; it comes back by itself as long as the agent does.
 const ATTEMPTS: usize = 12;
-/// What is done if nothing is said.
-const ALL: &str = "destroy,format,mount";
 /// The key of the LUKS layout; /run keeps it out of everything that lasts.
 pub const KEY: &str = "/run/cygnet-step.key";
 
@@ -65,12 +63,27 @@ fi
 exit $code
 "#;
 
-fn arm(world: &mut World) -> Result<()> {
+/// When the agent is killed.
+pub struct Killing<'a> {
+    /// How the layout is installed.
+    pub mode: &'a str,
+    /// After commands of these tools only; of every tool if there are none.
+    pub tools: &'a [&'a str],
+    /// So often, at least.
+    pub least: usize,
+}
+
+/// After every command, with everything made anew.
+const fn always(least: usize) -> Killing<'static> {
+    Killing { mode: "destroy,format,mount", tools: &[], least }
+}
+
+fn arm(world: &mut World, only: &[&str]) -> Result<()> {
     let mut script = format!(
         "set -e; rm -rf {WRAPPERS}; mkdir -p {WRAPPERS}/bin {WRAPPERS}/seen {WRAPPERS}/words\n\
          cat > {WRAPPERS}/wrapper <<'END'\n{WRAPPER}END\nchmod 0755 {WRAPPERS}/wrapper\n"
     );
-    for (tool, words) in TOOLS {
+    for (tool, words) in TOOLS.iter().filter(|(tool, _)| only.is_empty() || only.contains(tool)) {
         script.push_str(&format!("echo '{words}' > {WRAPPERS}/words/{tool}; ln -s ../wrapper {WRAPPERS}/bin/{tool}\n"));
     }
     let pi = world.pi()?;
@@ -93,13 +106,14 @@ fn disarm(world: &mut World) -> Result<()> {
 
 /// Installs with the agent killed after each command; then the layout must pass `checks`, lines of shell with the new
 /// system not mounted.
-pub fn killed_after_each(world: &mut World, layout: &Value, mode: &str, least: usize, checks: &[&str]) -> Result<()> {
+pub fn killed_after_each(world: &mut World, layout: &Value, killing: &Killing<'_>, checks: &[&str]) -> Result<()> {
+    let Killing { mode, tools, least } = *killing;
     let disko = world.file("steps.json", &layout.to_string())?;
     let tiny = world.closure(Variant::Tiny)?.toplevel.display().to_string();
     let host = world.host()?;
     world.pi()?.sh(&format!("umask 077; printf 'cygnet and key' > {KEY}"))?;
     let digest = world.digest_of(&disko, mode)?;
-    arm(world)?;
+    arm(world, tools)?;
     let install = ["install", &host, "--closure", &tiny, "--disko", &disko, "--yes", &digest, "--no-reboot", "--json"];
     let install = [&install[..], &["--mode", mode]].concat();
     let mut said = Vec::new();
@@ -138,8 +152,7 @@ fn zfs(world: &mut World) -> Result<()> {
     killed_after_each(
         world,
         &serde_json::from_str(&layout).context("parsing the layout")?,
-        ALL,
-        12,
+        &always(12),
         &[
             "zpool import -N -o readonly=on -R /mnt rpool",
             "test \"$(zfs list -H -o name -r rpool | xargs)\" = \
@@ -161,8 +174,7 @@ fn luks_lvm(world: &mut World) -> Result<()> {
     killed_after_each(
         world,
         &layout,
-        ALL,
-        14,
+        &always(14),
         &[
             &format!("cryptsetup open /dev/disk/by-partlabel/disk-main-luks look --key-file {KEY}"),
             "vgchange -a y pool && udevadm settle",
@@ -185,7 +197,8 @@ fn whole_disk(world: &mut World) -> Result<()> {
     }
     (data["device"], data["content"]["device"]) = (small.clone().into(), small.clone().into());
     layout["disk"]["data"] = data;
-    killed_after_each(world, &layout, ALL, 8, &[&format!("e2fsck -fn {small}")])?;
+    let killing = Killing { tools: &["wipefs", "mkfs.ext4"], ..always(4) };
+    killed_after_each(world, &layout, &killing, &[&format!("e2fsck -fn {small}")])?;
     // Later scenarios want it as it was delivered.
     world.pi()?.sh(&format!("blkdiscard -z -f {small} && udevadm settle")).map(drop)
 }
@@ -195,8 +208,7 @@ fn btrfs(world: &mut World) -> Result<()> {
     killed_after_each(
         world,
         &fixture(text, "/dev/disk/by-diskseq/1")?,
-        ALL,
-        12,
+        &always(12),
         &[
             "mkdir -p /run/look && mount -o ro,subvol=/ /dev/disk/by-partlabel/disk-main-root /run/look",
             "test \"$(btrfs subvolume list /run/look | sed 's/.* path //' | sort | xargs)\" = \
