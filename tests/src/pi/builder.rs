@@ -39,7 +39,7 @@ impl<'a> Builder<'a> {
         Builder {
             parts,
             memory: 1024,
-            cores: 2,
+            cores: 1,
             ssds: Vec::new(),
             seed: BTreeMap::new(),
             fat: Vec::new(),
@@ -58,7 +58,7 @@ impl<'a> Builder<'a> {
         self
     }
 
-    /// Cores; 2 if not said.
+    /// Cores; 1 if not said, so that two Pis at a time do not wait for each other.
     #[must_use]
     pub fn cores(mut self, cores: u32) -> Self {
         self.cores = cores;

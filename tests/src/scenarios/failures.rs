@@ -115,7 +115,7 @@ fn full_disk(world: &mut World) -> Result<()> {
     let huge = world.closure(Variant::TinyHuge)?;
     // A quota is not seen by the check before; the bytes have to come to know.
     let disko = world.layout(|layout| {
-        layout["zpool"]["rpool"]["datasets"]["local/nix"]["options"]["quota"] = "150M".into();
+        layout["zpool"]["rpool"]["datasets"]["local/nix"]["options"]["quota"] = "48M".into();
     })?;
     let toplevel = huge.toplevel.display().to_string();
     let host = world.host()?;

@@ -69,6 +69,7 @@ impl World {
             let mut pi = self
                 .parts
                 .pi()
+                .cores(2)
                 .ssd(SSD, 4 << 30)
                 .ssd(SMALL, 700 << 20)
                 .agent(&self.programs.agent)
