@@ -49,7 +49,7 @@ pub struct Scenario {
 pub enum Lane {
     /// What installs on one disk.
     Installations,
-    /// What waits most of the time, and what compares layouts.
+    /// What waits most of the time, and what is about layouts, old contents and secrets.
     AirAndLayouts,
 }
 
@@ -62,7 +62,7 @@ impl Scenario {
     /// Where it runs. Together the two take little longer than the longer one: an emulated Pi keeps one core busy.
     #[must_use]
     pub fn lane(&self) -> Lane {
-        let in_the_second = ["wifi-", "layout-", "stale-"].iter().any(|group| self.name.starts_with(group));
+        let in_the_second = ["wifi-", "layout-", "stale-", "secret-"].iter().any(|group| self.name.starts_with(group));
         if in_the_second { Lane::AirAndLayouts } else { Lane::Installations }
     }
 
