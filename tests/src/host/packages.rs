@@ -14,7 +14,6 @@ pub const AGENT_TARGET: &str = "aarch64-unknown-linux-musl";
 
 /// Debian 12 and 13 both have every one of these, under these names; each with the reason a person is told.
 const PACKAGES: &[(&str, &str)] = &[
-    ("qemu-system-arm", "emulates the Pi"),
     ("e2fsprogs", "makes the card's root file system"),
     ("dosfstools", "makes the card's FAT partition"),
     ("mtools", "writes settings onto the FAT partition"),

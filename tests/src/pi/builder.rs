@@ -182,7 +182,14 @@ impl<'a> Builder<'a> {
 
         let mut pi = Pi {
             parts: self.parts.clone(),
-            machine: Machine { memory: self.memory, cores: self.cores, disks: Vec::new(), port, extras },
+            machine: Machine {
+                emulator: self.parts.emulator.clone(),
+                memory: self.memory,
+                cores: self.cores,
+                disks: Vec::new(),
+                port,
+                extras,
+            },
             card: Disk { serial: CARD_SERIAL.into(), image: card_image },
             ssds,
             seed: self.seed,

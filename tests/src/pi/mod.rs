@@ -4,8 +4,8 @@
 //! - [`packages`] gets Debian's packages, [`cache`] keeps what is made of them;
 //! - [`zfs`] cross-compiles ZFS for the [`kernel`], [`users`] and [`rootfs`] make the card's system, [`mod@card`] its image;
 //! - [`initrd`] mounts the card, and [`archive`] carries one Pi's own files into it;
-//! - [`net`] is the network it is plugged into, [`dhcp`] what gives addresses there, [`vm`] the hardware, [`serial`] its
-//!   console ([`pty`] makes a tty of it), [`login`] its ssh, [`qmp`] the hand that pulls a cable;
+//! - [`net`] is the network it is plugged into, [`dhcp`] what gives addresses there, [`vm`] the hardware that [`qemu`]
+//!   emulates, [`serial`] its console ([`pty`] makes a tty of it), [`login`] its ssh, [`qmp`] the hand that pulls a cable;
 //! - [`builder`] describes and [`machine`] is the [`Pi`] that scenarios hold, and [`smoke`] shows that all of it works;
 //! - [`mod@air`] is the simulated WiFi that a Pi may have instead of its cable, [`rig`] the line that works without either.
 //!
@@ -42,6 +42,7 @@ pub mod machine;
 pub mod net;
 pub mod packages;
 pub mod pty;
+pub mod qemu;
 pub mod qmp;
 pub mod rig;
 pub mod rootfs;
@@ -91,6 +92,8 @@ pub struct Parts {
     pub card: PathBuf,
     /// The initial RAM disk of the card's system.
     pub initrd: PathBuf,
+    /// How QEMU is started: a program and its first arguments.
+    pub emulator: Vec<String>,
     /// U-Boot for the emulated machine.
     pub u_boot: PathBuf,
     /// Where Pis have their disks and logs.
@@ -121,10 +124,12 @@ pub fn prepare(settings: &Settings) -> Result<Parts> {
     let card = card::base(cache, &kernel).context("preparing the card")?;
     let initrd = initrd::initrd(cache, &kernel).context("preparing the initial RAM disk")?;
     let u_boot = u_boot(cache).context("preparing U-Boot")?;
+    let emulator = qemu::emulator(cache).context("preparing QEMU")?;
     for kind in KINDS {
         give_to_user(&cache.join(kind));
     }
-    Ok(Parts { kernel, card, initrd, u_boot, work: settings.work.clone(), repository: settings.repository.clone() })
+    let (work, repository) = (settings.work.clone(), settings.repository.clone());
+    Ok(Parts { kernel, card, initrd, emulator, u_boot, work, repository })
 }
 
 /// Debian 13's U-Boot whatever the host has: Debian 12's is too old for the disks we attach.
@@ -156,7 +161,7 @@ fn remove_stale(work: &Path) {
 }
 
 /// What this module keeps in the cache. Others keep things there whose owner matters.
-const KINDS: &[&str] = &["apt", "card", "initrd", "kernel", "u-boot", "zfs"];
+const KINDS: &[&str] = &["apt", "card", "initrd", "kernel", "qemu", "u-boot", "zfs"];
 
 /// Under sudo, lets the user who called it own what we made: it is in their home and in their checkout, and theirs to delete.
 fn give_to_user(dir: &Path) {
