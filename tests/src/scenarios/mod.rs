@@ -305,6 +305,16 @@ impl World {
         plan["digest"].as_str().map(str::to_owned).context("finding the plan's digest")
     }
 
+    /// A hash of both ends of a disk, where tables and labels are: the same as long as nobody writes there.
+    pub fn ends_of(&mut self, serial: &str) -> Result<String> {
+        let disk = format!("/dev/disk/by-id/virtio-{serial}");
+        let line = format!(
+            "set -e; size=$(blockdev --getsize64 {disk}); blockdev --flushbufs {disk}; \
+             {{ head -c 16777216 {disk}; tail -c +$((size - 4194304 + 1)) {disk}; }} | sha256sum"
+        );
+        self.pi()?.sh(&line).with_context(|| format!("reading both ends of {serial}"))
+    }
+
     /// Fails unless the SSD is as blank as it was delivered.
     pub fn expect_blank(&mut self, serial: &str) -> Result<()> {
         let disk = format!("/dev/disk/by-id/virtio-{serial}");
