@@ -70,7 +70,7 @@ impl Vault {
         let mut names: Vec<&str> = Vec::new();
         for given in given {
             let Some(wanted) = wanted.iter().find(|wanted| wanted.name == given.name) else {
-                return Err(unknown(&given.name, wanted));
+                return Err(Wanted::unknown(&given.name, wanted));
             };
             if names.contains(&given.name.as_str()) {
                 return Err(bad(format!("The secret {} was given twice.", given.name), "", &given.name));
@@ -264,19 +264,6 @@ fn remove(removed: io::Result<()>, path: &Path) {
 fn bad(what: String, cause: &str, name: &str) -> Fault {
     let cause = if cause.is_empty() { "The command line names it more than once." } else { cause };
     Fault::new(FaultCode::BadSecret, what, cause, format!("Give `--secret {name}=FILE` once, with the right FILE."))
-}
-
-fn unknown(name: &str, wanted: &[Wanted]) -> Fault {
-    let names: Vec<&str> = wanted.iter().map(|wanted| wanted.name.as_str()).collect();
-    Fault::new(
-        FaultCode::BadSecret,
-        format!("The layout asks for no secret {name:?}."),
-        match names.as_slice() {
-            [] => "It asks for none at all.".to_owned(),
-            names => format!("It asks for {}.", names.join(", ")),
-        },
-        "NAME in `--secret NAME=FILE` is the name of a LUKS device or dataset, or the path of the file, as in the layout.",
-    )
 }
 
 fn missing(wanted: &Wanted) -> Fault {

@@ -77,7 +77,7 @@ impl Secrets {
     pub fn check(&self, all: Option<&[Wanted]>, wanted: &[Wanted], can_ask: bool) -> Result<()> {
         for (given, all) in self.given.iter().flat_map(|given| all.map(|all| (given, all))) {
             match all.iter().find(|wanted| wanted.name == given.name) {
-                None => return Err(unknown(&given.name, all)),
+                None => return Err(Wanted::unknown(&given.name, all).into()),
                 Some(wanted) => wanted.kind.check(given.value.expose()).map_err(|why| unfit(wanted, why))?,
             }
         }
@@ -132,19 +132,6 @@ fn read(path: &Path) -> io::Result<Secret> {
         size if size > MAX_BYTES => Err(io::Error::other(format!("it has more than {MAX_BYTES} bytes"))),
         _ => Ok(secret),
     }
-}
-
-fn unknown(name: &str, wanted: &[Wanted]) -> anyhow::Error {
-    let names: Vec<&str> = wanted.iter().map(|wanted| wanted.name.as_str()).collect();
-    fault(
-        FaultCode::BadSecret,
-        format!("The layout asks for no secret {name:?}."),
-        match names.as_slice() {
-            [] => "It asks for none at all.".to_owned(),
-            names => format!("It asks for {}.", names.join(", ")),
-        },
-        "NAME in `--secret NAME=FILE` is the name of a LUKS device or dataset, or the path of the file, as in the layout.",
-    )
 }
 
 fn unfit(wanted: &Wanted, why: &str) -> anyhow::Error {

@@ -4,6 +4,7 @@ use super::Plan;
 use super::afterwards::zfs_key;
 use super::secret::{Key, SecretRef};
 use super::step::Step;
+use crate::fault::{Fault, FaultCode};
 use crate::secret::without_line_ends;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -79,6 +80,21 @@ impl Wanted {
     #[must_use]
     pub fn is_file(&self) -> bool {
         self.name.starts_with('/')
+    }
+
+    /// The refusal of a secret that was given by the `name` of none of those that are wanted.
+    #[must_use]
+    pub fn unknown(name: &str, wanted: &[Self]) -> Fault {
+        let names: Vec<&str> = wanted.iter().map(|wanted| wanted.name.as_str()).collect();
+        Fault::new(
+            FaultCode::BadSecret,
+            format!("The layout asks for no secret {name:?}."),
+            match names.as_slice() {
+                [] => "It asks for none at all.".to_owned(),
+                names => format!("It asks for {}.", names.join(", ")),
+            },
+            "NAME in `--secret NAME=FILE` is the name of a LUKS device or dataset, or the path of the file, as in the layout.",
+        )
     }
 }
 

@@ -20,7 +20,7 @@ pub const SCENARIOS: &[Entry] = &[
 
 /// Until so much is in the target store, NAR bytes, the push is left alone. A sync has happened by then.
 const SOME: u64 = 100 << 20;
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Starts `install` of the huge closure with this digest, and waits until some of it is there.
 fn begin(world: &mut World, digest: &str) -> Result<Child> {
