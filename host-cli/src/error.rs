@@ -26,12 +26,17 @@ pub fn report(ui: &Ui, error: &anyhow::Error) -> ExitCode {
         return ExitCode::from(SIGPIPE_EXIT);
     }
     let fault = fault_of(error);
-    ui.failure(&fault);
+    tell(ui, &fault, fault.code.exit_code())
+}
+
+/// Tells a fault, and gives the exit code that it has here.
+pub fn tell(ui: &Ui, fault: &Fault, exit: u8) -> ExitCode {
+    ui.failure(fault);
     if ui.json() {
         let record = json!({
             "type": "error",
             "code": fault.code.name(),
-            "exit-code": fault.code.exit_code(),
+            "exit-code": exit,
             "what": fault.what,
             "cause": fault.cause,
             "remedy": fault.remedy,
@@ -39,7 +44,7 @@ pub fn report(ui: &Ui, error: &anyhow::Error) -> ExitCode {
         // The exit code tells it, too; nobody is left to hear that stdout is gone.
         ui.record(&record).ok();
     }
-    ExitCode::from(fault.code.exit_code())
+    ExitCode::from(exit)
 }
 
 /// The fault in an error's chain, or one made of the chain.

@@ -3,7 +3,7 @@
 //! Read [`cli`] for what a person can say, [`commands`] for what each of it does, [`discover`] for how Pis are found, then
 //! the way of an installation: [`nix`] finds the closure and the layout, [`ssh`] reaches the Pi, [`control`] talks with its agent, [`install`]
 //! decides, follows and verifies, [`push`] sends the store paths. [`ui`] is all that a person or a script sees, and
-//! [`error`] is how it ends when it doesn't end well.
+//! [`error`] is how it ends when it doesn't end well, and [`usage`] when it doesn't even begin.
 
 mod cli;
 mod commands;
@@ -17,12 +17,16 @@ mod nix;
 mod push;
 mod ssh;
 mod ui;
+mod usage;
 
 use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage::report(&error, std::env::args_os().any(|word| word == "--json")),
+    };
     let ui = ui::Ui::new(cli.global.json, cli.global.quiet);
     interrupt::watch();
     match commands::run(&ui, &cli) {
