@@ -1,4 +1,5 @@
-//! Tells the agent when it was made: a clock that is earlier than that is wrong.
+//! Tells the agent when it was made: a clock that is earlier than that is wrong. And leaves the tables for unwinding out of
+//! the static binary.
 //!
 //! The same sources must give the same binary, so this is never the time of compiling: SOURCE_DATE_EPOCH if it is set
 //! (<https://reproducible-builds.org/specs/source-date-epoch/>), else the time of the checked out commit, else 0: not known.
@@ -17,6 +18,13 @@ fn main() {
     }
     let commit = || git(&["log", "-1", "--format=%ct"]).and_then(|text| text.parse().ok());
     println!("cargo::rustc-env=CYGNET_BUILT={}", given.or_else(commit).unwrap_or(0));
+
+    let of_target = |name: &str| std::env::var(format!("CARGO_CFG_TARGET_{name}")).unwrap_or_default();
+    if (of_target("OS"), of_target("ENV")) == ("linux".into(), "musl".into()) {
+        let script = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default()).join("no-unwinding.ld");
+        println!("cargo::rerun-if-changed={}", script.display());
+        println!("cargo::rustc-link-arg-bins=-T{}", script.display());
+    }
 }
 
 fn git(args: &[&str]) -> Option<String> {

@@ -1,16 +1,18 @@
 //! The agent itself: its state, the installation it owns, and its answers to requests.
 
+use crate::card;
 use crate::events::{EventLog, lock};
 use crate::identity::{self, Identity};
 use crate::inspect;
 use crate::install;
-use crate::journal::{Job, Journal, Past, Record};
+use crate::journal::{Came, Job, Journal, Parts, Past, Record};
 use crate::online::Order;
 use crate::rules::{not_now, permit};
 use crate::run::Cancel;
 use crate::secrets::Vault;
-use crate::store::kept;
-use cygnet_protocol::event::{EventKind, JobStatus, Phase, State};
+use crate::store::{database, kept, local};
+use crate::substitute;
+use cygnet_protocol::event::{Arrival, EventKind, JobStatus, Phase, State};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::message::{ClosureSummary, InstallOptions, Reply, Request, Status};
 use cygnet_protocol::online::diagnosis::{Diagnosis, without_counts};
@@ -18,7 +20,8 @@ use cygnet_protocol::online::link::NetworkReport;
 use cygnet_protocol::online::observation::{Announce, Bss};
 use cygnet_protocol::plan::{Mode, Plan, Wanted, layout_hash};
 use cygnet_protocol::secret::GivenSecret;
-use cygnet_protocol::store::{PathInfo, StorePath};
+use cygnet_protocol::store::{Part, PathInfo, StorePath};
+use cygnet_protocol::trust::{Keys, Trust};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -39,6 +42,8 @@ pub struct Places {
     pub state: PathBuf,
     /// Where the target is mounted.
     pub target: PathBuf,
+    /// The root of the system that the Pi runs from: its store is a source.
+    pub card: PathBuf,
     /// Where secrets are while they are needed: in memory.
     pub secrets: PathBuf,
 }
@@ -53,6 +58,8 @@ pub struct Agent {
     pub cancel: Arc<Cancel>,
     /// Where things are.
     pub places: Places,
+    /// What the settings on the card's FAT partition say.
+    pub given: card::State,
     /// The secrets of the present installation.
     pub vault: Vault,
     /// What a person at the console wants of the supervisor of the network.
@@ -65,6 +72,8 @@ pub struct Agent {
     pub announce: Mutex<Announce>,
     /// Held while a kept store is read; then the target must stay mounted.
     pub looking: Mutex<()>,
+    /// It only fills a store, without an installation.
+    receive_only: bool,
     network: Mutex<NetworkReport>,
     desk: Mutex<Desk>,
     /// Signalled when a data channel has completed the closure, or the installation is aborted.
@@ -84,9 +93,29 @@ struct Desk {
     journal: Option<Journal>,
     valid: HashSet<StorePath>,
     bytes: u64,
+    parts: Parts,
+    /// Store paths and NAR bytes that were copied from the card.
+    from_card: (u64, u64),
+    /// Paths on the card that are not what its database says.
+    bad_bases: HashSet<StorePath>,
     shown: VecDeque<Plan>,
     /// The bridge of the one data channel that is open; shutting it down hangs up.
     channel: Option<UnixStream>,
+    /// The bridges of those who read the target's store, by numbers that [`Reading`] has.
+    readers: BTreeMap<u64, UnixStream>,
+}
+
+/// Somebody reads the target's store; until this is dropped, it is not unmounted.
+pub struct Reading<'a> {
+    agent: &'a Agent,
+    number: u64,
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        lock(&self.agent.desk).readers.remove(&self.number);
+        self.agent.arrived.notify_all();
+    }
 }
 
 impl Agent {
@@ -104,8 +133,32 @@ impl Agent {
                 },
             ),
         }
+        Self::with(identity, places, desk, log, false)
+    }
+
+    /// One that takes store paths into the target from the start, and does nothing else.
+    ///
+    /// # Errors
+    /// If the list of what came before cannot be read or written.
+    pub fn receive_only(identity: Identity, places: Places) -> std::io::Result<Arc<Self>> {
+        std::fs::create_dir_all(places.target.join("nix/store"))?;
+        let mut desk = Desk::empty();
+        let journal = Journal::collect(&places.state, |came| match came {
+            Came::Whole(info) => desk.add(info.path, info.nar_size),
+            Came::InPart(part) => {
+                desk.parts.insert(part.path.clone(), part);
+            }
+        })?;
+        desk.journal = Some(journal);
+        desk.phase = Phase::Receive;
+        desk.state = State::Receiving;
+        Ok(Self::with(identity, places, desk, EventLog::new(), true))
+    }
+
+    fn with(identity: Identity, places: Places, desk: Desk, log: EventLog, receive_only: bool) -> Arc<Self> {
         let (orders, order_box) = tokio::sync::mpsc::unbounded_channel();
         Arc::new(Self {
+            receive_only,
             orders,
             order_box: Mutex::new(Some(order_box)),
             air: Mutex::default(),
@@ -114,6 +167,7 @@ impl Agent {
             network: Mutex::default(),
             identity,
             log,
+            given: card::State::load(&places.state).0,
             cancel: Arc::default(),
             vault: Vault::new(places.secrets.clone()),
             places,
@@ -132,6 +186,14 @@ impl Agent {
 
     fn consider(self: &Arc<Self>, request: Request) -> Result<Reply, Fault> {
         permit(&lock(&self.desk).state, &request)?;
+        if self.receive_only
+            && let Request::Plan { .. } | Request::Install { .. } | Request::Abort | Request::Reboot = request
+        {
+            return Err(not_now(
+                "this agent was started with --receive-only.",
+                "Push store paths with `cygnet push HOST …`; for an installation, start the agent's service.",
+            ));
+        }
         match request {
             Request::Status => Ok(Reply::Status(Box::new(self.status()))),
             Request::Plan { disko, closure, mode } => {
@@ -152,9 +214,19 @@ impl Agent {
                 if keeps {
                     kept::adopt(self, &paths)?;
                 }
+                // Clients ask for the system alone first, and that the card never has.
+                let kin = if paths.len() > 1 { local::copy(self, &paths)? } else { Vec::new() };
                 let desk = lock(&self.desk);
+                let parts = paths.iter().filter_map(|path| desk.parts.get(path)).cloned().collect();
                 let paths = paths.into_iter().filter(|path| desk.valid.contains(path)).collect();
-                Ok(Reply::Valid { paths })
+                let from_card = desk.from_card;
+                // Of a kept store, or the card's, one never knows before one has asked.
+                let empty =
+                    !keeps && desk.valid.is_empty() && desk.parts.is_empty() && !database::is_there(&self.places.card);
+                Ok(Reply::Valid { paths, parts, empty, card_paths: from_card.0, card_bytes: from_card.1, kin })
+            }
+            Request::Substitute { paths, substituters, public_keys } => {
+                substitute::serve(self, &paths, &substituters, &public_keys)
             }
             Request::Follow { .. } => Ok(Reply::Accepted { resumed: false }),
             Request::Disks => {
@@ -222,6 +294,8 @@ impl Agent {
         secrets: Vec<GivenSecret>,
     ) -> Result<Reply, Fault> {
         self.check_closure(&closure)?;
+        // Before anything is touched for it.
+        Keys::parse(options.trust.public_keys.iter().map(String::as_str))?;
         let layout = layout_hash(disko, mode);
         {
             let mut desk = lock(&self.desk);
@@ -277,6 +351,8 @@ impl Agent {
         desk.job = Some(job);
         desk.valid.clear();
         desk.bytes = 0;
+        desk.parts.clear();
+        desk.from_card = (0, 0);
         desk.done = None;
         desk.steps = None;
         desk.making = None;
@@ -351,6 +427,8 @@ impl Agent {
             host_keys,
             addresses,
             network: Some(self.network()).filter(|network| !network.links.is_empty()),
+            claim: self.given.claim.clone(),
+            target: self.given.target.clone(),
         }
     }
 
@@ -458,6 +536,21 @@ impl Agent {
         lock(&self.desk).valid.contains(path)
     }
 
+    /// All paths that the target store has.
+    pub fn valid_paths(&self) -> Vec<StorePath> {
+        lock(&self.desk).valid.iter().cloned().collect()
+    }
+
+    /// Which store paths the present installation lets in.
+    pub fn trust(&self) -> Trust {
+        lock(&self.desk).job.as_ref().map(|job| job.options.trust.clone()).unwrap_or_default()
+    }
+
+    /// The file with a [`Record::Path`] for each of them.
+    pub fn journal_file(&self) -> PathBuf {
+        self.places.state.join(if self.receive_only { "received.jsonl" } else { "journal.jsonl" })
+    }
+
     /// Notes paths that are whole and on the disk.
     pub fn note_valid(&self, infos: Vec<PathInfo>) -> Result<(), Fault> {
         let mut desk = lock(&self.desk);
@@ -471,18 +564,60 @@ impl Agent {
             None => return Err(not_now("no installation is running.", "Start one with `cygnet install HOST …`.")),
         }
         for info in infos {
-            if desk.valid.insert(info.path) {
-                desk.bytes += info.nar_size;
-            }
+            desk.add(info.path, info.nar_size);
         }
+        drop(desk);
+        // It may be the last one, whoever brought it.
+        self.arrived.notify_all();
         Ok(())
     }
 
-    /// NAR bytes in the target store, `pending` more that are not synced yet, and those of the whole closure.
+    /// Notes what of a path is on the disk; `bytes` 0: that nothing is any more.
+    pub fn note_part(&self, info: &PathInfo, bytes: u64) -> Result<(), Fault> {
+        let mut desk = lock(&self.desk);
+        if desk.state != State::Receiving {
+            return Err(not_now("the installation has ended.", "Go on with it: `cygnet install HOST …`."));
+        }
+        let part = Part { path: info.path.clone(), nar_hash: info.nar_hash.clone(), bytes };
+        desk.append(Record::Part(part.clone()))?;
+        desk.parts.insert(info.path.clone(), part);
+        Ok(())
+    }
+
+    /// Notes so many store paths and NAR bytes that came from the card.
+    pub fn note_from_card(&self, (paths, bytes): (u64, u64)) {
+        let mut desk = lock(&self.desk);
+        desk.from_card.0 += paths;
+        desk.from_card.1 += bytes;
+    }
+
+    /// Notes that nothing can be made of this path on the card.
+    pub fn note_bad_base(&self, base: &StorePath) {
+        lock(&self.desk).bad_bases.insert(base.clone());
+    }
+
+    /// Whether [`Self::note_bad_base`] noted it.
+    pub fn is_bad_base(&self, base: &StorePath) -> bool {
+        lock(&self.desk).bad_bases.contains(base)
+    }
+
+    /// How much of this very archive is on the disk, bytes.
+    pub fn part(&self, info: &PathInfo) -> u64 {
+        let desk = lock(&self.desk);
+        desk.parts.get(&info.path).filter(|part| part.nar_hash == info.nar_hash).map_or(0, |part| part.bytes)
+    }
+
+    /// NAR bytes in the target store, `pending` more that are not synced yet, and those of the whole closure, 0 without one.
     pub fn receive_progress(&self, pending: u64) -> (u64, u64) {
         let desk = lock(&self.desk);
         let total = desk.job.as_ref().map_or(0, |job| job.closure.nar_size);
-        ((desk.bytes + pending).min(total), total)
+        (of_total(desk.bytes + pending, total), total)
+    }
+
+    /// Tells how far receiving is: `done` NAR bytes are in the target store, and this has come.
+    pub fn tell_came(&self, (done, total): (u64, u64), came: Arrival) {
+        let kind = EventKind::Progress { done: of_total(done, total), total, unit: "bytes".into(), came: Some(came) };
+        self.log.emit(Some(Phase::Receive), kind);
     }
 
     /// Takes part in receiving; refused unless the installation waits for store paths.
@@ -509,6 +644,18 @@ impl Agent {
         Ok(())
     }
 
+    /// Keeps the target mounted while somebody reads from its store; refused unless the installation receives paths.
+    ///
+    /// An installation that goes on does not wait: it hangs up on readers as on the channel.
+    pub fn read_target(&self, bridge: &UnixStream) -> Result<Reading<'_>, Fault> {
+        let own = bridge.try_clone().map_err(|error| Fault::internal("The store could not be opened.", error))?;
+        let mut desk = lock(&self.desk);
+        permit(&desk.state, &Request::QueryValid { paths: Vec::new() })?;
+        let number = desk.readers.last_key_value().map_or(0, |(last, _)| last + 1);
+        desk.readers.insert(number, own);
+        Ok(Reading { agent: self, number })
+    }
+
     /// Ends the open channel's bridge, and so the channel; waits until it is gone, [`HANG_UP`] at most.
     fn hang_up<'a>(&self, desk: MutexGuard<'a, Desk>) -> MutexGuard<'a, Desk> {
         if let Some(bridge) = &desk.channel {
@@ -520,6 +667,16 @@ impl Agent {
             .wait_timeout_while(desk, HANG_UP, |desk| desk.channel.is_some())
             .unwrap_or_else(PoisonError::into_inner);
         desk
+    }
+
+    /// Ends the bridges of those who read the target's store, once no more are let in; waits, [`HANG_UP`] at most.
+    fn see_readers_off(&self, desk: MutexGuard<'_, Desk>) {
+        for bridge in desk.readers.values() {
+            // Already gone is as good.
+            let _ = bridge.shutdown(Shutdown::Both);
+        }
+        let waited = self.arrived.wait_timeout_while(desk, HANG_UP, |desk| !desk.readers.is_empty());
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// The end of the data channel: whoever waits for the closure looks whether it is complete.
@@ -539,11 +696,13 @@ impl Agent {
                 desk = self.hang_up(desk);
                 // Before the clean-up takes the wish to stop back, or a new channel would be let in beside it.
                 desk.state = State::Installing { phase: Phase::Receive };
+                self.see_readers_off(desk);
                 return Err(crate::run::aborted());
             }
             if desk.channel.is_none() && desk.valid.contains(toplevel) {
                 // In one go with the look, so that no channel opens in between.
                 desk.state = State::Installing { phase: Phase::Receive };
+                self.see_readers_off(desk);
                 return Ok(());
             }
             desk = self.arrived.wait(desk).unwrap_or_else(PoisonError::into_inner);
@@ -572,13 +731,24 @@ impl Desk {
             journal: None,
             valid: HashSet::new(),
             bytes: 0,
+            parts: Parts::new(),
+            from_card: (0, 0),
+            bad_bases: HashSet::new(),
             shown: VecDeque::new(),
             channel: None,
+            readers: BTreeMap::new(),
+        }
+    }
+
+    fn add(&mut self, path: StorePath, nar_size: u64) {
+        self.parts.remove(&path);
+        if self.valid.insert(path) {
+            self.bytes += nar_size;
         }
     }
 
     fn remember(&mut self, past: Past) {
-        let Past { job, done, steps, making, tables, failed, valid, bytes } = past;
+        let Past { job, done, steps, making, tables, failed, valid, bytes, parts } = past;
         let next = Phase::ALL.iter().copied().find(|phase| Some(*phase) > done);
         self.phase = next.unwrap_or(Phase::Handover);
         self.state = match failed {
@@ -596,6 +766,7 @@ impl Desk {
         self.tables = tables;
         self.valid = valid;
         self.bytes = bytes;
+        self.parts = parts;
     }
 
     /// The disks were written to by a plan that was confirmed, and the new system is not finished.
@@ -616,6 +787,11 @@ impl Desk {
             None => Ok(()),
         }
     }
+}
+
+/// Never more than all of it, where that is known. A store may have more than the closure.
+fn of_total(done: u64, total: u64) -> u64 {
+    if total == 0 { done } else { done.min(total) }
 }
 
 fn digest_matches(whole: &str, given: &str) -> bool {
@@ -656,4 +832,4 @@ fn wrong_digest(given: &str, now: &Plan, shown: Option<&Plan>) -> Fault {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

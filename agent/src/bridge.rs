@@ -15,14 +15,25 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// What the client asked for: an argument, or, under a forced command, the words of `SSH_ORIGINAL_COMMAND`.
+/// What the client asked for: an argument, or, under a forced command, the last word of `SSH_ORIGINAL_COMMAND` that is no
+/// option. Nix says `--stdio` behind whatever it is told to run, `nix-daemon` if it is told nothing.
 pub fn mode(argument: Option<&str>, original_command: Option<&str>) -> Result<Mode, String> {
-    let word = argument.or_else(|| original_command.and_then(|command| command.split_whitespace().last()));
-    match word {
+    let last = |command: &'_ str| command.split_whitespace().rfind(|word| !word.starts_with('-')).map(str::to_owned);
+    let word = argument.map(str::to_owned).or_else(|| original_command.and_then(last));
+    let name = word.as_deref().map(|word| word.rsplit('/').next().unwrap_or(word));
+    match name {
         Some("control") => Ok(Mode::Control),
         Some("data") => Ok(Mode::Data),
-        Some(other) => Err(format!("cygnetd bridge: no channel called {other:?}; there are control and data")),
-        None => Err("cygnetd bridge: say control or data; normally `cygnet` does".into()),
+        Some("nix-daemon") => Ok(Mode::NixDaemon),
+        Some("nix-store") => {
+            Err("cygnetd bridge: this is no ssh:// store, but an ssh-ng:// one; write ssh-ng:// and the same host"
+                .into())
+        }
+        Some(_) => Err(format!(
+            "cygnetd bridge: no channel called {:?}; there are control, data and nix-daemon",
+            word.unwrap_or_default()
+        )),
+        None => Err("cygnetd bridge: say control, data or nix-daemon; normally `cygnet` does".into()),
     }
 }
 
@@ -38,8 +49,12 @@ pub fn run(socket: &Path, mode: Mode) -> ExitCode {
                 "Log in as root and look at `systemctl status cygnetd` and `journalctl -u cygnetd`.",
             );
             eprintln!("cygnetd bridge: {fault}");
-            // The client reads JSON lines; give it one it can explain.
-            let _ = frame::send(&mut io::stdout().lock(), &Reply::Error(fault));
+            match mode {
+                // The client reads JSON lines; give it one it can explain.
+                Mode::Control | Mode::Data => drop(frame::send(&mut io::stdout().lock(), &Reply::Error(fault))),
+                // Nix reads numbers, and shows what comes on stderr.
+                Mode::NixDaemon => {}
+            }
             ExitCode::from(69) // EX_UNAVAILABLE of sysexits.h
         }
     }
@@ -73,5 +88,17 @@ mod tests {
         assert_eq!(mode(None, Some("cygnetd bridge control")), Ok(Mode::Control));
         assert!(mode(None, Some("rm -rf /")).is_err());
         assert!(mode(None, None).is_err());
+    }
+
+    #[test]
+    fn nix_is_known_by_what_it_runs() {
+        assert_eq!(mode(Some("nix-daemon"), None), Ok(Mode::NixDaemon));
+        for command in ["nix-daemon --stdio", "/usr/bin/nix-daemon --stdio", "cygnetd bridge nix-daemon --stdio"] {
+            assert_eq!(mode(None, Some(command)), Ok(Mode::NixDaemon), "{command}");
+        }
+        assert!(mode(None, Some("nix-store --serve --write")).unwrap_err().contains("ssh-ng"));
+        for bad in ["nix-daemon --stdio --store local?root=/mnt", "--stdio", "nix-daemon x"] {
+            assert!(mode(None, Some(bad)).is_err(), "{bad}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use crate::agent::Agent;
 use crate::events::lock;
 use crate::rules::not_now;
 use crate::store::receive;
+use crate::worker;
 use cygnet_protocol::fault::Fault;
 use cygnet_protocol::frame::{self, FrameError};
 use cygnet_protocol::handover::{Handover, Mode};
@@ -48,6 +49,7 @@ pub fn serve(agent: &Arc<Agent>, stream: UnixStream) {
             // Who is gone does not want the answer.
             let _ = frame::send(&mut output, &reply);
         }
+        Mode::NixDaemon => worker::serve(agent, &stream, input, output),
     }
     drop(stream);
 }

@@ -1,7 +1,7 @@
 //! How the agent lives: it listens on its socket, keeps systemd's watchdog content, and goes when told to.
 
 use crate::agent::{Agent, Places};
-use crate::{announce, console, control, identity::Identity, install, led, online, report};
+use crate::{announce, card, console, control, identity::Identity, install, led, online, report};
 use rustix::fs::Mode;
 use sd_notify::NotifyState;
 use std::io;
@@ -19,8 +19,17 @@ const MAX_CONNECTIONS: usize = 64;
 /// That of nixos-install: files made in the target, also by tools, are readable by all.
 const TARGET_UMASK: Mode = Mode::from_bits_truncate(0o022);
 
+/// What the agent is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To bring the machine online and install it.
+    Install,
+    /// To fill a store that is there, and nothing else.
+    ReceiveOnly,
+}
+
 /// Runs until SIGTERM or SIGINT.
-pub fn run(socket: &Path, places: Places) -> ExitCode {
+pub fn run(socket: &Path, places: Places, purpose: Purpose) -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_ansi(false)
@@ -37,7 +46,7 @@ pub fn run(socket: &Path, places: Places) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(live(socket, places)) {
+    match runtime.block_on(live(socket, places, purpose)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{}: {error}", socket.display());
@@ -46,8 +55,18 @@ pub fn run(socket: &Path, places: Places) -> ExitCode {
     }
 }
 
-async fn live(socket: &Path, places: Places) -> io::Result<()> {
+async fn live(socket: &Path, places: Places, purpose: Purpose) -> io::Result<()> {
     let listener = listen(socket)?;
+    match purpose {
+        Purpose::Install => install_on_this_machine(socket, &listener, places).await,
+        Purpose::ReceiveOnly => {
+            let agent = Agent::receive_only(Identity::read(), places)?;
+            attend(socket, &listener, &agent).await
+        }
+    }
+}
+
+async fn install_on_this_machine(socket: &Path, listener: &UnixListener, places: Places) -> io::Result<()> {
     let agent = Agent::new(Identity::read(), places);
     let unfinished = agent.unfinished();
     agent.vault.forget_after_crash(unfinished.as_ref().map(|job| &job.plan));
@@ -59,11 +78,24 @@ async fn live(socket: &Path, places: Places) -> io::Result<()> {
     online::spawn(agent.clone());
     // The machine's screens, its LED and its card are for its own agent; one elsewhere is somebody's experiment.
     let shown = (socket == Path::new(cygnet_protocol::handover::SOCKET)).then(|| {
-        let typed = agent.places.state.join(online::settings::TYPED);
-        let given = online::settings::read(Path::new(online::settings::SETTINGS), &typed);
+        card::told::retell(&agent.log, &Path::new("/").join(card::told::TOLD));
+        let given = online::settings::read(Path::new(online::settings::SETTINGS), &agent.places.state);
         report::spawn(agent.clone());
         (console::spawn(agent.clone(), &given.settings.console), led::spawn(agent.clone()))
     });
+    let result = attend(socket, listener, &agent).await;
+    tell_systemd(&[NotifyState::Stopping]);
+    agent.vault.forget();
+    announcement.goodbye();
+    if let Some((consoles, led)) = shown {
+        led.stop();
+        consoles.stop();
+    }
+    result
+}
+
+/// Serves connections until SIGTERM or SIGINT.
+async fn attend(socket: &Path, listener: &UnixListener, agent: &Arc<Agent>) -> io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut watchdog = tokio::time::interval(watchdog_interval());
     tell_systemd(&[NotifyState::Ready, NotifyState::Status("waiting for cygnet")]);
@@ -97,18 +129,10 @@ async fn live(socket: &Path, places: Places) -> io::Result<()> {
                     tell_systemd(&[NotifyState::Status(state)]);
                 }
             }
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
         }
     }
-    tell_systemd(&[NotifyState::Stopping]);
-    agent.vault.forget();
-    announcement.goodbye();
-    if let Some((consoles, led)) = shown {
-        led.stop();
-        consoles.stop();
-    }
-    Ok(())
 }
 
 /// Root only, and never a socket that another agent listens on.

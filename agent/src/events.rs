@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     fn progress(done: u64) -> EventKind {
-        EventKind::Progress { done, total: 10, unit: "paths".into() }
+        EventKind::Progress { done, total: 10, unit: "paths".into(), came: None }
     }
 
     #[test]

@@ -7,9 +7,9 @@ use cygnet_protocol::event::Phase;
 use cygnet_protocol::fault::Fault;
 use cygnet_protocol::message::{ClosureSummary, InstallOptions};
 use cygnet_protocol::plan::Plan;
-use cygnet_protocol::store::{PathInfo, StorePath};
+use cygnet_protocol::store::{Part, PathInfo, StorePath};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -67,6 +67,8 @@ pub enum Record {
     },
     /// A store path is in the target store, whole and on the disk.
     Path(PathInfo),
+    /// A part of a long store path is on the disk, beside its place.
+    Part(Part),
     /// It failed.
     Failed {
         /// In this phase.
@@ -95,6 +97,20 @@ pub struct Past {
     pub valid: HashSet<StorePath>,
     /// Their NAR sizes, bytes.
     pub bytes: u64,
+    /// What is there of others.
+    pub parts: Parts,
+}
+
+/// What is there in part, by store path.
+pub type Parts = HashMap<StorePath, Part>;
+
+/// What came of a store path.
+#[derive(Debug)]
+pub enum Came {
+    /// All of it.
+    Whole(PathInfo),
+    /// Its first bytes.
+    InPart(Part),
 }
 
 /// The journal, open for appending.
@@ -118,9 +134,32 @@ impl Journal {
 
     /// Opens the journal of the last installation to go on with it. A half-written last line is cut off.
     pub fn reopen(directory: &Path) -> io::Result<Self> {
-        let path = directory.join("journal.jsonl");
+        Self::reopen_file(&directory.join("journal.jsonl"))
+    }
+
+    /// The journal of a store that is filled without an installation: nothing but store paths and parts of them, what is
+    /// there already told to `visit`.
+    pub fn collect(directory: &Path, mut visit: impl FnMut(Came)) -> io::Result<Self> {
+        fs::create_dir_all(directory)?;
+        let path = directory.join("received.jsonl");
+        OpenOptions::new().create(true).append(true).open(&path)?;
+        each(&path, |record| match record {
+            Record::Path(info) => {
+                visit(Came::Whole(info));
+                Ok(())
+            }
+            Record::Part(part) => {
+                visit(Came::InPart(part));
+                Ok(())
+            }
+            _ => Err(io::Error::other(format!("{} has more than store paths in it", path.display()))),
+        })?;
+        Self::reopen_file(&path)
+    }
+
+    fn reopen_file(path: &Path) -> io::Result<Self> {
         let mut whole = 0;
-        let mut reader = BufReader::new(File::open(&path)?);
+        let mut reader = BufReader::new(File::open(path)?);
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line)? > 0 {
             if line.last() != Some(&b'\n') {
@@ -129,7 +168,7 @@ impl Journal {
             whole += line.len() as u64;
             line.clear();
         }
-        let file = OpenOptions::new().append(true).open(&path)?;
+        let file = OpenOptions::new().append(true).open(path)?;
         file.set_len(whole)?;
         Ok(Self { file })
     }
@@ -164,6 +203,7 @@ impl Journal {
                         failed: None,
                         valid: HashSet::new(),
                         bytes: 0,
+                        parts: Parts::new(),
                     });
                 }
                 (_, None) => return Err(io::Error::other("the journal does not begin with an installation")),
@@ -179,7 +219,11 @@ impl Journal {
                 (Record::Making { step }, Some(past)) => past.making = Some(step),
                 (Record::Done { phase }, Some(past)) => past.done = past.done.max(Some(phase)),
                 (Record::Failed { phase, fault }, Some(past)) => past.failed = Some((phase, fault)),
+                (Record::Part(part), Some(past)) => {
+                    past.parts.insert(part.path.clone(), part);
+                }
                 (Record::Path(info), Some(past)) => {
+                    past.parts.remove(&info.path);
                     if past.valid.insert(info.path.clone()) {
                         past.bytes += info.nar_size;
                     }
@@ -285,6 +329,27 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_store_without_an_installation_has_a_journal_of_paths() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state");
+        let there = || {
+            let mut names = Vec::new();
+            let journal = Journal::collect(&state, |came| names.push(format!("{came:?}")));
+            (journal.unwrap(), names.len())
+        };
+        let (mut journal, before) = there();
+        assert_eq!(before, 0);
+        journal.append(&[Record::Path(info("a")), Record::Path(info("b"))]).unwrap();
+        let mut file = OpenOptions::new().append(true).open(state.join("received.jsonl")).unwrap();
+        file.write_all(b"{\"record\":\"pa").unwrap();
+        let (mut journal, before) = there();
+        journal.append(&[Record::Path(info("c"))]).unwrap();
+        assert_eq!((before, there().1), (2, 3));
+        journal.append(&[done(Phase::Mount)]).unwrap();
+        assert!(Journal::collect(&state, |_| {}).is_err());
+    }
+
+    #[test]
     fn a_line_that_the_power_cut_is_ignored_and_cut_off() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.jsonl");
@@ -310,7 +375,8 @@ pub(crate) mod tests {
         assert_eq!(read(&directory).failed, Some((Phase::Activate, fault)));
 
         let other = closure("nixos-system-pi-2");
-        let options = InstallOptions { reboot: false, keep_host_key: false };
+        let options =
+            InstallOptions { reboot: false, keep_host_key: false, carry_networks: false, trust: Default::default() };
         journal.append(&[Record::Continue { closure: other.clone(), options: options.clone() }]).unwrap();
         let past = read(&directory);
         assert_eq!((past.done, past.failed), (Some(Phase::Mount), None));

@@ -283,7 +283,12 @@ mod tests {
         let identity = Identity { host_name: "x".into(), board: "x".into(), serial: "x".into(), system: "x".into() };
         let agent = Agent::new(
             identity,
-            Places { state: dir.path().join("s"), target: dir.path().join("t"), secrets: dir.path().join("x") },
+            Places {
+                state: dir.path().join("s"),
+                target: dir.path().join("t"),
+                card: dir.path().join("c"),
+                secrets: dir.path().join("x"),
+            },
         );
         agent.set_state(State::Installed);
         let blinker = spawn_at(agent.clone(), &dir.path().join("leds"));

@@ -22,12 +22,15 @@ pub fn permit(state: &State, request: &Request) -> Result<(), Fault> {
             Waiting | Failed { .. } | Interrupted { .. } | Installed | Installing { .. } | Receiving,
         ) => Ok(()),
 
-        (Request::QueryValid { .. }, Receiving) => Ok(()),
-        (Request::QueryValid { .. }, Installing { .. }) => Err(not_now(
+        (Request::QueryValid { .. } | Request::Substitute { .. }, Receiving) => Ok(()),
+        (Request::QueryValid { .. } | Request::Substitute { .. }, Installing { .. }) => Err(not_now(
             "The installation is not receiving store paths at the moment.",
             "Follow it with `cygnet logs HOST --follow`; it asks for them after it has mounted the target.",
         )),
-        (Request::QueryValid { .. }, Waiting | Failed { .. } | Interrupted { .. } | Installed) => Err(not_now(
+        (
+            Request::QueryValid { .. } | Request::Substitute { .. },
+            Waiting | Failed { .. } | Interrupted { .. } | Installed,
+        ) => Err(not_now(
             "No target is mounted, so there is no store to put paths into.",
             "Start or go on with an installation: `cygnet install HOST …`.",
         )),

@@ -1,17 +1,25 @@
 //! What a person can say to cygnet. The help, the manual pages and the completions all come from here.
 
+mod card;
+mod image;
+
+pub use card::{Card, CardCommand, Configure, Flash, Key, KeyCommand, Show, Wifi, WifiCommand};
+pub use image::{Image, ImageBuild, ImageCommand, Manifest};
+
 use crate::ui::format::{parse_disk, parse_duration, parse_size};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use cygnet_protocol::fault::FaultCode;
 use cygnet_protocol::plan::Mode;
+use cygnet_protocol::trust::Policy;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 const TOP_EXAMPLES: &str = "\
 EXAMPLES
+  cygnet card configure /dev/sdb …        Put your network and key on a card
   cygnet discover                         Find Pis that wait to be installed
   cygnet plan pi.local --flake .#pi       See what would be done to its disks
   cygnet install pi.local --flake .#pi    Do it
@@ -60,7 +68,32 @@ pub struct Global {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
+// There is one of it.
+#[allow(clippy::large_enum_variant)]
 pub enum Command {
+    /// Make a card: write an image, put settings on it, look at it
+    #[command(after_help = "\
+EXAMPLES
+  cygnet card flash bootstrap.img.zst /dev/sdb --no-eject
+  cygnet card configure /dev/sdb --hostname pi --country DE --network home
+  cygnet card show /dev/sdb")]
+    Card(Card),
+    /// Show the keys that were put on cards
+    #[command(after_help = "\
+EXAMPLES
+  cygnet key show pi.local")]
+    Key(Key),
+    /// Take over the networks that this machine knows
+    #[command(after_help = "\
+EXAMPLES
+  sudo cygnet wifi import > networks.toml")]
+    Wifi(Wifi),
+    /// Make the image for the card, or describe it to Raspberry Pi Imager
+    #[command(after_help = "\
+EXAMPLES
+  cygnet image build .#card
+  cygnet image manifest bootstrap.img.zst --url https://example.org/bootstrap.img.zst")]
+    Image(Image),
     /// Find Pis in the local network that wait to be installed
     #[command(after_help = "\
 EXAMPLES
@@ -143,6 +176,9 @@ EXAMPLES
   cygnet install pi.local --flake .#pi --yes $digest
   cygnet install pi.local --flake .#pi --secret crypted=<(pass show pi)
   cygnet install pi.local --flake .#pi --secret /tmp/secret.key=./secret.key
+  cygnet install pi.local --flake .#pi --trust signatures \
+    --trusted-public-key builder-1:wG9VDRQ4d8PjuUxvpAz97sRVPpZkgr9zydzn8dID60s=
+  cygnet install pi.local --flake .#pi --substitute
 
 `cygnet plan` lists the passphrases and keys that the layout asks for. What is
 not given with --secret is asked for on the terminal. They are in the Pi's
@@ -156,10 +192,17 @@ it again to see it through, or stop the installation with `cygnet abort`."
     /// Send a closure into the target store of a Pi that waits for it
     #[command(
         override_usage = "cygnet push [OPTIONS] <HOST> --flake <FLAKE#HOST>
-       cygnet push [OPTIONS] <HOST> --closure <PATH>",
+       cygnet push [OPTIONS] <HOST> --closure <PATH>
+       cygnet push [OPTIONS] <HOST> --print-nix-copy [--closure <PATH>]",
         after_help = "\
 EXAMPLES
-  cygnet push pi.local --closure ./result"
+  cygnet push pi.local --closure ./result
+  cygnet push pi.local --closure ./result --trust signatures
+  cygnet push pi.local --closure ./result --substituter http://nas.local:5000
+  cygnet push pi.local --print-nix-copy --closure ./result
+  eval \"$(cygnet push pi.local --print-nix-copy --closure ./result)\"
+
+What the installation asks for holds in any case; a push can only ask for more."
     )]
     Push(Push),
     /// Show what happened on the Pi
@@ -312,6 +355,31 @@ pub struct Source {
     pub allow_mismatch: bool,
 }
 
+/// `--trust`, with its values in the help and the completions.
+fn policies() -> impl TypedValueParser<Value = Policy> {
+    PossibleValuesParser::new(Policy::ALL.map(Policy::name)).try_map(|name| name.parse::<Policy>())
+}
+
+/// Which store paths the Pi lets in.
+#[derive(Debug, Clone, Args)]
+pub struct Trusted {
+    /// Whose word is enough for a store path: that of the operator, who runs this command and can log in as root; or that
+    /// of trusted keys, whose signature each path needs that is not addressed by its content
+    #[arg(long, value_name = "WHOM", default_value = "operator", value_parser = policies())]
+    pub trust: Policy,
+    /// Trust signatures of this key, too, beside those that the Pi's own nix.conf trusts: NAME:BASE64; may be given again
+    // Checked later: what clap complains of it repeats, and a secret key is as easily pasted.
+    #[arg(long = "trusted-public-key", value_name = "KEY")]
+    pub trusted_public_keys: Vec<String>,
+    /// Have the Pi fetch what it can from binary caches, and send only the rest: from those that the system's own nix.conf
+    /// names. What comes so is signed by a trusted key in any case
+    #[arg(long)]
+    pub substitute: bool,
+    /// The same, from this cache instead: http://… or https://…; may be given again, the first that has a path is taken
+    #[arg(long = "substituter", value_name = "URL")]
+    pub substituters: Vec<String>,
+}
+
 /// `cygnet plan`
 #[derive(Debug, Args)]
 #[command(
@@ -353,6 +421,9 @@ pub struct Install {
     /// that of a LUKS device or a dataset, or the path of the file in the layout
     #[arg(long = "secret", value_name = "NAME=FILE", value_parser = parse_secret)]
     pub secrets: Vec<(String, PathBuf)>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub trusted: Trusted,
     /// Don't ask: go on if the plan (or the interrupted installation) has this digest; 12 hex digits at least
     #[arg(long, value_name = "DIGEST")]
     pub yes: Option<String>,
@@ -362,6 +433,9 @@ pub struct Install {
     /// Let the new system make its own ssh host key instead of keeping the card's
     #[arg(long)]
     pub new_host_key: bool,
+    /// Don't give the new system the networks and the country that the Pi has
+    #[arg(long)]
+    pub no_carry_networks: bool,
     /// Format even if an interrupted installation could be gone on with
     #[arg(long)]
     pub fresh: bool,
@@ -375,17 +449,23 @@ pub struct Install {
 
 /// `cygnet push`
 #[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("system").required(true).args(["flake", "closure"])))]
+#[command(group(clap::ArgGroup::new("system").args(["flake", "closure"])))]
 pub struct Push {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub host: Host,
     /// The flake and the name of its nixosConfiguration: `.#pi`
-    #[arg(long, value_name = "FLAKE#HOST")]
+    #[arg(long, value_name = "FLAKE#HOST", required_unless_present_any = ["closure", "print_nix_copy"])]
     pub flake: Option<String>,
     /// The closure to send: a store path in this machine's Nix store, or a link to one
     #[arg(long, value_name = "PATH")]
     pub closure: Option<PathBuf>,
+    /// Only print the `nix copy` line that sends it by Nix itself, with the Pi's host key
+    #[arg(long)]
+    pub print_nix_copy: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub trusted: Trusted,
 }
 
 /// `cygnet logs`
@@ -472,10 +552,14 @@ mod tests {
 
     #[test]
     fn every_command_has_examples() {
-        for command in Cli::command().get_subcommands() {
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains("EXAMPLES"), "{} has none", command.get_name());
+        fn check(command: &clap::Command) {
+            for command in command.get_subcommands() {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("EXAMPLES"), "{} has none", command.get_name());
+                check(command);
+            }
         }
+        check(&Cli::command());
     }
 
     #[test]
@@ -499,12 +583,25 @@ mod tests {
             "plan --disko x --blank-disks 32X",
             "install pi --flake .#a --secret crypted",
             "install pi --flake .#a --secret =x",
+            "install pi --flake .#a --trust nobody",
             "push pi",
             "push pi --flake .#a --closure x",
+            "push pi --print-nix-copy --flake .#a --closure x",
             "discover --timeout soon",
             "discover --watch --first",
             "wait pi",
             "wait pi --for breakfast",
+            "image",
+            "image build .#card --with wishes",
+            "card",
+            "card configure",
+            "card configure x --open",
+            "card configure x --network n --open --pmk",
+            "card configure x --network n --open --passphrase-file f",
+            "card configure x --host-key f --keep-host-key",
+            "card configure x --address *",
+            "card configure x --network n --passphrase hunter2hunter2",
+            "image manifest x",
         ] {
             let arguments = std::iter::once("cygnet").chain(bad.split(' '));
             assert!(Cli::try_parse_from(arguments).is_err(), "{bad} was accepted");

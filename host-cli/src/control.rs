@@ -63,9 +63,14 @@ impl Control {
         Ok(Self { channel, input, output, early: VecDeque::new(), protocol, agent: theirs })
     }
 
+    /// Whether the agent has an optional ability.
+    pub fn has(&self, feature: &str) -> bool {
+        self.agent.features.iter().any(|known| known == feature)
+    }
+
     /// Refuses to go on with an agent that is too old for something.
     pub fn must_have(&self, feature: &str) -> Result<()> {
-        if self.agent.features.iter().any(|known| known == feature) {
+        if self.has(feature) {
             return Ok(());
         }
         Err(fault(

@@ -1,16 +1,18 @@
 //! cygnet: the command on the laptop that installs a headless Raspberry Pi.
 //!
-//! Read [`cli`] for what a person can say, [`commands`] for what each of it does, [`discover`] for how Pis are found, then
+//! Read [`cli`] for what a person can say, [`commands`] for what each of it does, [`card`] for how a card is made, [`discover`] for how Pis are found, then
 //! the way of an installation: [`nix`] finds the closure and the layout, [`ssh`] reaches the Pi, [`control`] talks with its agent, [`install`]
-//! decides, follows and verifies, [`push`] sends the store paths. [`ui`] is all that a person or a script sees, and
+//! decides, follows and verifies, [`push`] sends the store paths. [`image`] builds what is put on the card. [`ui`] is all that a person or a script sees, and
 //! [`error`] is how it ends when it doesn't end well, and [`usage`] when it doesn't even begin.
 
+mod card;
 mod cli;
 mod commands;
 mod control;
 mod discover;
 mod error;
 mod fit;
+mod image;
 mod install;
 mod interrupt;
 mod nix;

@@ -75,7 +75,7 @@ mod tests {
             ("cygnet instal pi", "'instal'", "'install'"),
             ("cygnet plan pi --disko x --mode format", "'format'", "`destroy,format,mount`, `format,mount`"),
             ("cygnet plan --disko x --blank-disks 32X", "no unit of size", "--help"),
-            ("cygnet push pi", "--closure", "cygnet push"),
+            ("cygnet push pi", "--flake", "--closure"),
             ("cygnet push pi --closure x --flake .#a", "cannot be used with", "cygnet push"),
             ("cygnet status pi --frob", "'--frob'", "cygnet status"),
             ("cygnet status", "<HOST>", "cygnet status"),

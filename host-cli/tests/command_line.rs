@@ -48,7 +48,9 @@ fn write(dir: &Path, name: &str, text: &str) -> String {
 fn every_command_has_help_with_examples() {
     let (help, _) = exits(0, &["--help"]);
     assert!(help.contains("EXIT STATUS") && help.contains("EXAMPLES"), "{help}");
-    for command in ["discover", "status", "plan", "install", "push", "logs", "reboot", "abort", "completions", "man"] {
+    for command in
+        ["discover", "status", "plan", "install", "push", "image", "logs", "reboot", "abort", "completions", "man"]
+    {
         let (help, stderr) = exits(0, &[command, "--help"]);
         assert!(help.contains("EXAMPLES"), "{help}");
         assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");

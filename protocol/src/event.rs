@@ -190,6 +190,33 @@ pub struct Event {
     pub kind: EventKind,
 }
 
+/// Where store paths come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// From the card's own store.
+    Card,
+    /// From binary caches.
+    Cache,
+    /// On the data channel.
+    Client,
+    /// From somewhere that only a newer agent knows.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What has come since the data channel was opened, or the request was made: it begins with 0 each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Arrival {
+    /// From here.
+    pub source: Source,
+    /// Store paths that are whole.
+    pub paths: u64,
+    /// NAR bytes, those of the present path included; without what was there of it before.
+    pub bytes: u64,
+}
+
 /// What can happen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -224,6 +251,9 @@ pub enum EventKind {
         total: u64,
         /// `bytes`, `paths` or `steps`.
         unit: String,
+        /// Where store paths come from, and how many have come from there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        came: Option<Arrival>,
     },
     /// Something that does not stop the installation but that a person should know.
     Warning {

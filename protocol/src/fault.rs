@@ -102,7 +102,7 @@ fault_codes! {
     BadClosure = "bad-closure", 12;
     /// The disko layout is truncated, malformed or not supported.
     BadLayout = "bad-layout", 13;
-    /// The target disk is too small for the layout or for the closure.
+    /// The target disk is too small for the layout or for the closure, or the card for the image.
     DiskTooSmall = "disk-too-small", 14;
     /// The target is the disk that the Pi runs from.
     RunningDisk = "running-disk", 15;
@@ -162,6 +162,20 @@ fault_codes! {
     WouldDestroy = "would-destroy", 46;
     /// The system and the layout do not fit together: the system would not find its disks, or could not read them.
     Mismatch = "mismatch", 47;
+    /// A store path has no signature of a key that is trusted, or its content address is not its own.
+    Untrusted = "untrusted", 48;
+    /// A store path could not be made of the one on the card that it was sent as a patch against.
+    BadBase = "bad-base", 49;
+    /// The card or image has no FAT partition that could be used.
+    BadCard = "bad-card", 60;
+    /// Settings for the card are not as they should be, or would be written over.
+    BadSettings = "bad-settings", 61;
+    /// The image is cut off, damaged, or no image of a card.
+    BadImage = "bad-image", 62;
+    /// The card has not what was written to it.
+    NotWritten = "not-written", 63;
+    /// The disk is one that this machine needs, or is none that can be taken out.
+    NotACard = "not-a-card", 64;
 }
 
 #[cfg(test)]

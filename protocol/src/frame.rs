@@ -9,6 +9,11 @@ use zeroize::Zeroizing;
 /// A query for 8192 store paths is under 2 MiB, a plan for dozens of disks under 200 KiB.
 pub const MAX_LINE: usize = 4 * 1024 * 1024;
 
+/// How many parts the values of a line may have: as many commas, colons and opening brackets, wherever they stand.
+///
+/// A value of two bytes (`0,`) takes 32 or more once it is parsed. A store path with 20 000 references has 20 000.
+pub const MAX_PARTS: usize = 128 * 1024;
+
 /// How many store paths a client puts in one query, so that its line stays far below [`MAX_LINE`].
 pub const PATHS_PER_QUERY: usize = 8192;
 
@@ -49,9 +54,19 @@ pub fn read_line(reader: &mut impl BufRead) -> Result<Vec<u8>, FrameError> {
     }
 }
 
+/// Parses JSON that somebody else has made: no more than [`MAX_PARTS`], so that memory is bounded, and not deep
+/// (`serde_json` ends at 128), so that the stack is.
+pub(crate) fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T, serde_json::Error> {
+    let parts = line.iter().filter(|byte| matches!(byte, b',' | b':' | b'[' | b'{')).count();
+    if parts > MAX_PARTS {
+        return Err(serde::de::Error::custom(format_args!("{parts} parts, of which {MAX_PARTS} are allowed")));
+    }
+    serde_json::from_slice(line)
+}
+
 /// Parses one line.
 pub fn decode<T: DeserializeOwned>(line: &[u8]) -> Result<T, FrameError> {
-    serde_json::from_slice(line).map_err(|source| FrameError::NotJson {
+    parse(line).map_err(|source| FrameError::NotJson {
         source,
         preview: String::from_utf8_lossy(line).chars().take(80).collect(),
     })
@@ -93,6 +108,36 @@ mod tests {
     fn an_endless_line_is_cut_at_the_limit() {
         let mut input = io::BufReader::new(io::repeat(b'x'));
         assert!(matches!(read_line(&mut input), Err(FrameError::TooLong)));
+    }
+
+    #[test]
+    fn neither_the_stack_nor_memory_grows_with_what_is_nested_or_many() {
+        use crate::message::{Hello, Reply, Request};
+        use crate::stream::{DataHello, DataReply, Record};
+        let refused = |line: &str| {
+            let line = line.as_bytes();
+            assert!(line.len() < MAX_LINE && Request::parse(line).is_err());
+            assert!(decode::<Hello>(line).is_err() && decode::<Reply>(line).is_err());
+            assert!(decode::<DataHello>(line).is_err() && decode::<DataReply>(line).is_err());
+            assert!(decode::<Record>(line).is_err() && decode::<serde_json::Value>(line).is_err());
+        };
+        let many = 1 << 20;
+        let (open, close) = ("[".repeat(many), "]".repeat(many));
+        refused(&open);
+        refused(&format!("{open}{close}"));
+        refused(&"{\"a\":".repeat(many / 2));
+        for kind in ["plan", "hello", "status", "nar", "end", "data", "received", "error"] {
+            let zeros = "0,".repeat(many);
+            for nested in
+                [&format!("{open}{close}"), &format!("[{zeros}0]"), &format!("{}0{}", &open[..300], &close[..300])]
+            {
+                // Where it belongs, and where nothing belongs.
+                refused(&format!("{{\"type\":\"{kind}\",\"disko\":{nested}}}"));
+                refused(&format!("{{\"unknown\":{nested},\"type\":\"{kind}\"}}"));
+            }
+        }
+        let strings = format!("{{\"type\":\"status\",\"ignored\":\"{}\"}}", "x".repeat(many));
+        assert_eq!(Request::parse(strings.as_bytes()), Ok(Request::Status));
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub enum Mode {
     Control,
     /// Store paths, [`crate::stream`].
     Data,
+    /// Nix's worker protocol, for Nix's own tools.
+    NixDaemon,
 }
 
 /// One JSON line; the descriptors of stdin and stdout come with it (SCM_RIGHTS of unix(7)).

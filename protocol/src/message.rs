@@ -9,7 +9,8 @@ use crate::fault::{Fault, FaultCode};
 use crate::online::link::NetworkReport;
 use crate::plan::{Mode, Plan, Wanted};
 use crate::secret::GivenSecret;
-use crate::store::{StorePath, absolute_list};
+use crate::store::{Kin, Part, StorePath, absolute_list};
+use crate::trust::Trust;
 use serde::{Deserialize, Serialize};
 
 /// The protocol this program speaks.
@@ -22,6 +23,18 @@ pub const SECRETS: &str = "secrets";
 
 /// The feature of an agent that keeps what is on the disks, if told so.
 pub const MODES: &str = "modes";
+
+/// The feature of an agent that takes zstd windows of [`crate::stream::MAX_WINDOW`].
+pub const LONG_WINDOW: &str = "long-window";
+
+/// The feature of an agent that lets in only signed store paths, if told so.
+pub const SIGNATURES: &str = "signatures";
+
+/// The feature of an agent that fetches store paths from binary caches, if told so.
+pub const SUBSTITUTE: &str = "substitute";
+
+/// The feature of an agent that makes store paths of others on its card, and names those.
+pub const PATCHES: &str = "patches";
 
 /// The first message, both ways.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +57,7 @@ impl Hello {
         Self {
             protocol: PROTOCOL,
             oldest: OLDEST_PROTOCOL,
-            features: vec!["zstd".into(), SECRETS.into(), MODES.into()],
+            features: ["zstd", SECRETS, MODES, SIGNATURES, SUBSTITUTE, LONG_WINDOW, PATCHES].map(str::to_owned).into(),
             program: format!("{program} {}", env!("CARGO_PKG_VERSION")),
         }
     }
@@ -101,13 +114,27 @@ pub struct InstallOptions {
     pub reboot: bool,
     /// Give the new system the card's ssh host key, so that the pinned key stays right.
     pub keep_host_key: bool,
+    /// Give the new system the networks and the country that the agent has.
+    #[serde(skip_serializing_if = "is_true")]
+    pub carry_networks: bool,
+    /// Which store paths are let in; none but the default without the feature [`SIGNATURES`].
+    #[serde(skip_serializing_if = "Trust::is_default")]
+    pub trust: Trust,
 }
 
 impl Default for InstallOptions {
     fn default() -> Self {
-        Self { reboot: true, keep_host_key: true }
+        Self { reboot: true, keep_host_key: true, carry_networks: true, trust: Trust::default() }
     }
 }
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_true(is: &bool) -> bool {
+    *is
+}
+
+/// How many [`Kin`] an answer has at most, so that it stays far below [`crate::frame::MAX_LINE`].
+pub const MAX_KIN: usize = 4096;
 
 /// Client to agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -150,6 +177,18 @@ pub enum Request {
         #[serde(with = "absolute_list")]
         paths: Vec<StorePath>,
     },
+    /// Fetch what binary caches have of these; the rest is sent. Legal while the target is mounted, and answered when all
+    /// caches have been asked. Not without the feature [`SUBSTITUTE`].
+    Substitute {
+        /// References first, [`crate::frame::PATHS_PER_QUERY`] at most.
+        #[serde(with = "absolute_list")]
+        paths: Vec<StorePath>,
+        /// URLs of caches, the first that has a path is taken.
+        substituters: Vec<String>,
+        /// Keys whose signatures count, each `name:base64`, beside those of the card's nix.conf.
+        #[serde(default, rename = "public-keys", skip_serializing_if = "Vec::is_empty")]
+        public_keys: Vec<String>,
+    },
     /// Send me the events from this number on, and all that follow. Legal always.
     Follow {
         /// The first event number wanted; 0 for all that are still kept.
@@ -167,7 +206,7 @@ pub enum Request {
 impl Request {
     /// The `type` of every request this build knows, to tell an unknown one from a malformed one.
     pub const TYPES: &'static [&'static str] =
-        &["status", "plan", "install", "query-valid", "follow", "abort", "reboot", "disks"];
+        &["status", "plan", "install", "query-valid", "substitute", "follow", "abort", "reboot", "disks"];
 
     /// Parses one line, telling an unknown request from a malformed one.
     pub fn parse(line: &[u8]) -> Result<Self, Fault> {
@@ -183,7 +222,7 @@ impl Request {
                 "Use the cygnet that belongs to this agent; `cygnet --version` and `cygnetd --version` tell.",
             )
         };
-        let Typed { r#type } = serde_json::from_slice(line).map_err(malformed)?;
+        let Typed { r#type } = crate::frame::parse(line).map_err(malformed)?;
         if !Self::TYPES.contains(&r#type.as_str()) {
             return Err(Fault::new(
                 FaultCode::BadRequest,
@@ -192,7 +231,7 @@ impl Request {
                 "Flash the card with a current bootstrap image, or use an older cygnet.",
             ));
         }
-        serde_json::from_slice(line).map_err(malformed)
+        crate::frame::parse(line).map_err(malformed)
     }
 }
 
@@ -223,11 +262,45 @@ pub enum Reply {
         /// Those that need not be sent.
         #[serde(with = "absolute_list")]
         paths: Vec<StorePath>,
+        /// Those of which a part is there.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        parts: Vec<Part>,
+        /// There is no store path at all yet: nothing else need be asked.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        empty: bool,
+        /// Store paths that were copied from the card so far.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        card_paths: u64,
+        /// Their NAR sizes, bytes.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        card_bytes: u64,
+        /// Paths on the card that others may be made of, the most alike first; [`MAX_KIN`] at most.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        kin: Vec<Kin>,
+    },
+    /// Answer to `substitute`.
+    Substituted {
+        /// Those of the paths that are there now, and need not be sent.
+        #[serde(with = "absolute_list")]
+        paths: Vec<StorePath>,
+        /// How many of them came from a cache.
+        fetched: u64,
+        /// Sum of their NAR sizes, bytes.
+        #[serde(rename = "nar-bytes")]
+        nar_bytes: u64,
+        /// What was fetched for that, bytes, without the records of the caches.
+        #[serde(rename = "wire-bytes")]
+        wire_bytes: u64,
     },
     /// Something happened; comes only after `follow`.
     Event(Event),
     /// The request was refused, or failed.
     Error(Fault),
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Who the agent is and what it is doing.
@@ -268,6 +341,12 @@ pub struct Status {
     /// The way online, link by link; none before the agent has looked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkReport>,
+    /// Whose card it is, as its settings say; no permission follows from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
+    /// The host that the card's settings say is to be installed: the name of a configuration in a flake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
 }
 
 #[cfg(test)]

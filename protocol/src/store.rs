@@ -1,6 +1,6 @@
 //! Store paths and what Nix knows of each: the thin module in front of the Nix crates.
 
-pub use nix_derivation::{HashAlgorithm, NixHash, StorePath};
+pub use nix_derivation::{CAHash, HashAlgorithm, NixHash, NixHasher, StorePath};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The store directory. NixOS allows no other.
@@ -54,16 +54,50 @@ impl PathInfo {
     }
 }
 
+/// How much of a store path's NAR came before the connection was cut.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Part {
+    /// The store path.
+    #[serde(with = "absolute")]
+    pub path: StorePath,
+    /// SHA-256 of the whole NAR.
+    #[serde(with = "sri")]
+    pub nar_hash: NixHash,
+    /// So many of its first bytes are there.
+    pub bytes: u64,
+}
+
+/// A path on the card that a path of the closure may be made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Kin {
+    /// The path of the closure.
+    #[serde(with = "absolute")]
+    pub path: StorePath,
+    /// The one on the card, whose name is alike.
+    #[serde(with = "absolute")]
+    pub base: StorePath,
+    /// SHA-256 of its NAR, as the card's Nix has registered it.
+    #[serde(with = "sri")]
+    pub nar_hash: NixHash,
+    /// Length of its NAR, bytes.
+    pub nar_size: u64,
+}
+
 /// Parses `/nix/store/<hash>-<name>` strictly; anything else, also a path below one, is an error.
 pub fn parse_store_path(text: &str) -> Result<StorePath, String> {
     StorePath::from_absolute_path(text.as_bytes()).map_err(|e| format!("{text:?}: {e}"))
 }
 
-mod absolute {
+/// Serde for an absolute store path.
+pub mod absolute {
     use super::*;
+    /// Writes `/nix/store/…`.
     pub fn serialize<S: Serializer>(path: &StorePath, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_str(&path.to_absolute_path())
     }
+    /// Reads `/nix/store/…`, strictly.
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<StorePath, D::Error> {
         parse_store_path(&String::deserialize(d)?).map_err(serde::de::Error::custom)
     }

@@ -3,15 +3,16 @@
 //! `CYGNET_BLESS=1 cargo test -p cygnet-protocol --test messages` writes the files anew; then look at the difference.
 
 use cygnet_protocol::disks::{Content, DiskList, DiskReport, Health, Layer, Verdict};
-use cygnet_protocol::event::{Event, EventKind, JobStatus, Phase, State};
+use cygnet_protocol::event::{Arrival, Event, EventKind, JobStatus, Phase, Source, State};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::handover::{Handover, Mode};
 use cygnet_protocol::message::{ClosureSummary, Hello, InstallOptions, Reply, Request, Status};
 use cygnet_protocol::online::diagnosis::{Code, Diagnosis};
 use cygnet_protocol::online::link::{Link, LinkReport, LinkState, NetworkReport};
 use cygnet_protocol::secret::{GivenSecret, Secret};
-use cygnet_protocol::store::{PathInfo, parse_store_path};
-use cygnet_protocol::stream::{DataHello, DataReply, Record};
+use cygnet_protocol::store::{Kin, Part, PathInfo, parse_store_path};
+use cygnet_protocol::stream::{Base, DataHello, DataReply, Record};
+use cygnet_protocol::trust::{Policy, Trust};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
@@ -107,6 +108,8 @@ fn status(state: State) -> Reply {
         host_keys: vec!["ssh-ed25519 SHA256:abc".into()],
         addresses: vec!["10.0.0.7".into(), "fe80::1%wlan0".into()],
         network: Some(network()),
+        claim: Some("me".into()),
+        target: Some("pi-cupboard".into()),
     }))
 }
 
@@ -115,7 +118,14 @@ fn greetings() {
     let hello = Hello { protocol: 1, oldest: 1, features: vec!["zstd".into()], program: "cygnet 0.1.0".into() };
     golden("hello", &hello);
     golden("handover", &Handover { mode: Mode::Control, peer: "10.0.0.2 50000 10.0.0.7 22".into() });
-    golden("data-hello", &DataHello { protocol: 1, compression: "zstd".into() });
+    golden("handover-nix-daemon", &Handover { mode: Mode::NixDaemon, peer: String::new() });
+    golden("data-hello", &DataHello { protocol: 1, compression: "zstd".into(), trust: Default::default() });
+    let keys = vec!["mine-1:wG9VDRQ4d8PjuUxvpAz97sRVPpZkgr9zydzn8dID60s=".into()];
+    let trust = Trust { policy: Policy::Signatures, public_keys: keys };
+    golden("data-hello-signatures", &DataHello { protocol: 1, compression: "zstd".into(), trust: trust.clone() });
+    let alone = InstallOptions { carry_networks: false, ..InstallOptions::default() };
+    golden("install-options-no-networks", &alone);
+    golden("install-options-signatures", &InstallOptions { trust, ..InstallOptions::default() });
 }
 
 #[test]
@@ -131,11 +141,17 @@ fn requests() {
         secrets: vec![GivenSecret { name: "crypted".into(), value: Secret::new(b"correct horse".into()) }],
     };
     let query = Request::QueryValid { paths: vec![parse_store_path(HELLO).unwrap()] };
+    let substitute = Request::Substitute {
+        paths: vec![parse_store_path(HELLO).unwrap()],
+        substituters: vec!["https://cache.example.org".into()],
+        public_keys: vec!["cache.example.org-1:wG9VDRQ4d8PjuUxvpAz97sRVPpZkgr9zydzn8dID60s=".into()],
+    };
     let all = [
         ("status", Request::Status),
         ("plan", plan),
         ("install", install),
         ("query-valid", query),
+        ("substitute", substitute),
         ("follow", Request::Follow { from: 7 }),
         ("abort", Request::Abort),
         ("reboot", Request::Reboot),
@@ -158,7 +174,24 @@ fn requests() {
 #[test]
 fn replies() {
     golden("reply-accepted", &Reply::Accepted { resumed: true });
-    golden("reply-valid", &Reply::Valid { paths: vec![parse_store_path(HELLO).unwrap()] });
+    let paths = || vec![parse_store_path(HELLO).unwrap()];
+    let kin =
+        Kin { path: parse_store_path(SYSTEM).unwrap(), base: info().path, nar_hash: info().nar_hash, nar_size: 120 };
+    golden(
+        "reply-valid",
+        &Reply::Valid { paths: paths(), parts: vec![], empty: false, card_paths: 0, card_bytes: 0, kin: vec![] },
+    );
+    let part = Part { path: info().path, nar_hash: info().nar_hash, bytes: 100 };
+    golden(
+        "reply-valid-part",
+        &Reply::Valid { paths: paths(), parts: vec![part], empty: false, card_paths: 0, card_bytes: 0, kin: vec![] },
+    );
+    golden(
+        "reply-valid-empty",
+        &Reply::Valid { paths: vec![], parts: vec![], empty: true, card_paths: 3, card_bytes: 360, kin: vec![kin] },
+    );
+    let paths = vec![parse_store_path(HELLO).unwrap()];
+    golden("reply-substituted", &Reply::Substituted { paths, fetched: 1, nar_bytes: 120, wire_bytes: 66 });
     golden("reply-error", &Reply::Error(fault()));
     golden("reply-status", &status(State::Receiving));
 }
@@ -269,7 +302,16 @@ fn events() {
         ("skipped", EventKind::Skipped { why: "there is none".into() }),
         ("task", EventKind::Task { text: "Create partition 1".into() }),
         ("output", EventKind::Output { line: "The operation has completed.".into() }),
-        ("progress", EventKind::Progress { done: 1, total: 2, unit: "bytes".into() }),
+        ("progress", EventKind::Progress { done: 1, total: 2, unit: "bytes".into(), came: None }),
+        (
+            "progress-came",
+            EventKind::Progress {
+                done: 1_000_000,
+                total: 2_000_000,
+                unit: "bytes".into(),
+                came: Some(Arrival { source: Source::Client, paths: 12, bytes: 345_678 }),
+            },
+        ),
         ("warning", EventKind::Warning { text: "It is slow.".into() }),
         ("failed", EventKind::Failed { fault: fault() }),
         ("state-changed", EventKind::StateChanged { to: State::Receiving }),
@@ -292,6 +334,10 @@ fn events() {
 #[test]
 fn store_paths() {
     golden("record-nar", &Record::Nar(info()));
+    golden("record-rest", &Record::Rest { from: 100, info: info() });
+    let base = info().references[0].clone();
+    golden("record-patched", &Record::Patched { from: 0, base: base.clone(), info: info() });
+    golden("base", &Base { base, from: 0, length: 4096 });
     golden("record-end", &Record::End { paths: 2 });
     golden("data-received", &DataReply::Received { paths: 2, nar_bytes: 240 });
     golden("data-error", &DataReply::Error(fault()));

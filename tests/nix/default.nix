@@ -83,8 +83,13 @@ let
       variety
       ;
   };
+
+  bench = import ./bench.nix { inherit settings build source; };
 in
 {
   inherit full;
+  benchPackages = bench.packages;
+  benchRebuilt = bench.rebuilt;
+  benchMany = bench.many;
 }
 // tiny

@@ -4,6 +4,9 @@
   settings,
   build,
   source,
+  # With an edition, each program and library has its run path at its end, as patchelf leaves it: store paths are in all of
+  # them then, and differ from one edition to the next.
+  edition ? null,
 }:
 let
   # The list comes without cycles (Debian has some, such as libc6 and libgcc-s1; a Nix store cannot).
@@ -40,8 +43,24 @@ let
         for path in $depends; do
           echo $path
         done > nix-support/depends
-      '';
+      ''
+      + (if edition == null then "" else addRunPath);
     };
+
+  addRunPath = ''
+    # Edition ${edition}
+    runPath=$out/lib
+    for path in $depends; do
+      runPath=$runPath:$path/lib
+    done
+    find . -type f '(' -name '*.so*' -o -perm -0100 ')' > $NIX_BUILD_TOP/programs
+    while IFS= read -r file; do
+      if [ "$(head -c 4 "$file" | tail -c 3)" = ELF ]; then
+        chmod u+w "$file"
+        printf '\0%s\0' "$runPath" >> "$file"
+      fi
+    done < $NIX_BUILD_TOP/programs
+  '';
 
   depends = builtins.listToAttrs (
     map (package: {

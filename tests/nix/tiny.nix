@@ -80,6 +80,27 @@ let
     '';
   };
 
+  # Long enough to be gone on with in its middle, more than once; most of it is one file.
+  long = build.run {
+    name = "incompressible-long";
+    script = ''
+      mkdir $out
+      head -c 10000000 /dev/urandom > $out/first
+      head -c 220000000 /dev/urandom > $out/long
+      head -c 10000000 /dev/urandom > $out/last
+    '';
+  };
+
+  # The same for every host, but for a line in the middle.
+  twin = build.run {
+    name = "twin";
+    inherit (settings) hostName;
+    script = ''
+      mkdir $out
+      (seq 1 300000; echo $hostName; seq 300001 600000) > $out/numbers
+    '';
+  };
+
   make =
     name: changes:
     toplevel (
@@ -111,6 +132,8 @@ in
     system = "x86_64-linux";
   };
   tinyHuge = make "tiny-huge" { extraDependencies = [ huge ]; };
+  tinyLong = make "tiny-long" { extraDependencies = [ long ]; };
+  tinyTwin = make "tiny-twin" { extraDependencies = [ twin ]; };
   tinyNoHostId = make "tiny-no-host-id" { etc = etcOf { hostId = ""; }; };
   tinyOtherDisks = make "tiny-other-disks" {
     etc = etcOf {

@@ -1,7 +1,8 @@
 //! The tests of the crates: built by whoever runs this, so that no file of theirs becomes root's, and run by root, so that
 //! none that needs a namespace, a loop device or the Nix store is left out.
 
-use crate::host::run::tool;
+use crate::host::{self, run::tool};
+use crate::pi::{cache, unpacked};
 use crate::workshop;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -20,7 +21,9 @@ pub fn build(target: &Path) -> Result<()> {
     eprintln!("build: the tests of the crates");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = tool(cargo)
-        .args(["test", "--quiet", "--workspace", "--no-run", "--message-format=json-render-diagnostics"])
+        // Not the examples, which take as long to link, and test nothing.
+        .args(["test", "--quiet", "--workspace", "--lib", "--bins", "--tests", "--no-run"])
+        .arg("--message-format=json-render-diagnostics")
         .env("CARGO_TARGET_DIR", target)
         .current_dir(workshop::repository())
         .stderr(Stdio::inherit())
@@ -46,12 +49,14 @@ pub fn run(target: &Path) -> Result<()> {
     if programs.is_empty() {
         bail!("cargo named no test programs");
     }
+    let nix = another_nix()?;
     let mut failed = Vec::new();
     for (directory, program) in &programs {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         eprintln!("\ntests of {}: {name}", directory.file_name().unwrap_or_default().to_string_lossy());
         let status = tool(program)
             .arg("--quiet")
+            .env("CYGNET_TEST_NIX", &nix)
             .current_dir(directory)
             .status()
             .with_context(|| format!("starting {}", program.display()))?;
@@ -60,6 +65,13 @@ pub fn run(target: &Path) -> Result<()> {
         }
     }
     if failed.is_empty() { Ok(()) } else { bail!("these test programs failed: {}", failed.join(", ")) }
+}
+
+/// The words that start Debian 13's Nix, beside which this host's may be older: both have to get along with the agent.
+fn another_nix() -> Result<String> {
+    host::ensure_package_lists()?;
+    let nix = unpacked::unpack(&cache::default_dir()?, "nix", "nix-bin").context("unpacking Debian 13's Nix")?;
+    Ok(nix.words("usr/bin/nix")?.join(" "))
 }
 
 /// Package directory and executable of every test, from cargo's messages (the cargo book, "External tools").

@@ -1,5 +1,6 @@
-//! `cargo demo` and `cargo verify`.
+//! `cargo demo`, `cargo verify`, `cargo fuzz-all`, `cargo bench-online` and `cargo bench-push`.
 
+use cygnet_tests::bench::options::{self, Options};
 use std::process::ExitCode;
 
 const HELP: &str = "\
@@ -8,6 +9,9 @@ Usage:
   cargo verify            run every test: unit, integration, and the scenarios in the virtual Pi
   cargo verify -- NAME…   run only the scenarios whose name contains NAME
   cargo verify -- --list  name the scenarios
+  cargo fuzz-all          run every fuzz target for a while; `-- --help` says more
+  cargo bench-online      compare the time to an address over WiFi with that of wpa_supplicant and networkd alone
+  cargo bench-push        compare pushes of closures with what others do; `-- --help` says more
 ";
 
 fn main() -> ExitCode {
@@ -24,6 +28,22 @@ fn main() -> ExitCode {
             Ok(())
         }
         ["verify", names @ ..] if names.iter().all(|name| !name.starts_with('-')) => cygnet_tests::verify::run(names),
+        ["bench-push", "--help" | "-h"] => {
+            print!("{}", options::HELP);
+            Ok(())
+        }
+        ["bench-push", words @ ..] => match Options::parse(words) {
+            Ok(options) => cygnet_tests::bench::measure_all(&options),
+            Err(why) => {
+                eprint!("{why}\n\n{}", options::HELP);
+                return ExitCode::from(2);
+            }
+        },
+        ["fuzz-all", "--help" | "-h"] => {
+            print!("{}", cygnet_tests::fuzz::HELP);
+            Ok(())
+        }
+        ["fuzz-all", words @ ..] => cygnet_tests::fuzz::all(words),
         ["--help" | "-h"] | ["verify", "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())

@@ -14,14 +14,17 @@ pub fn list() {
     }
 }
 
-/// Runs everything, or only the scenarios whose names contain one of `names`.
+/// Runs everything but what measures, or only the scenarios whose names contain one of `names`.
 ///
 /// # Errors
 /// If anything fails, or nothing has such a name.
 pub fn run(names: &[&str]) -> Result<()> {
     let chosen: Vec<Scenario> = scenarios::all()
         .into_iter()
-        .filter(|scenario| names.is_empty() || names.iter().any(|name| scenario.name.contains(name)))
+        .filter(|scenario| match names {
+            [] => !scenario.measures(),
+            names => names.iter().any(|name| scenario.name.contains(name)),
+        })
         .collect();
     if chosen.is_empty() {
         bail!("no scenario's name contains any of {names:?}; `cargo verify -- --list` names them");
@@ -30,6 +33,7 @@ pub fn run(names: &[&str]) -> Result<()> {
     let programs = workshop::programs(everything.then_some(crates::build as fn(&Path) -> Result<()>))?;
     host::ensure_host_packages()?;
     if everything {
+        workshop::check_size(&programs)?;
         crates::run(&workshop::target_dir()?)?;
     }
     let (settings, parts) = workshop::parts()?;
@@ -45,6 +49,10 @@ pub fn run(names: &[&str]) -> Result<()> {
         // A panic is a failure, too; it has been printed.
         lanes.into_iter().flat_map(|lane| lane.join().unwrap_or_else(|_| vec!["a panic"])).collect()
     });
+    let left_out: Vec<&str> = scenarios::all().iter().filter(|s| everything && s.measures()).map(|s| s.name).collect();
+    if !left_out.is_empty() {
+        println!("\nmeasured only when asked for, with this machine for itself: {}", left_out.join(", "));
+    }
     println!("\nscenarios: {} passed, {} failed", chosen.len() - failed.len().min(chosen.len()), failed.len());
     if !failed.is_empty() {
         bail!("these scenarios failed: {}", failed.join(", "));

@@ -26,23 +26,51 @@ pub fn programs(and: Option<fn(&Path) -> Result<()>>) -> Result<Programs> {
     let target = target_dir()?;
     let programs =
         Programs { agent: target.join(host::AGENT_TARGET).join("agent/cygnetd"), cygnet: target.join("debug/cygnet") };
-    if std::env::var_os(BUILT).is_none() {
-        host::ensure_rust_target()?;
+    as_root(|target| {
+        host::ensure_rust_target(host::AGENT_TARGET)?;
         eprintln!("build: cygnetd for the Pi, cygnet for this machine");
         cargo(
-            &target,
+            target,
             &["build", "--quiet", "--package", "cygnet-agent", "--profile", "agent", "--target", host::AGENT_TARGET],
         )?;
-        cargo(&target, &["build", "--quiet", "--package", "cygnet-cli"])?;
-        if let Some(and) = and {
-            and(&target)?;
+        cargo(target, &["build", "--quiet", "--package", "cygnet-cli"])?;
+        and.map_or(Ok(()), |and| and(target))
+    })?;
+    for program in [&programs.agent, &programs.cygnet] {
+        if !program.is_file() {
+            bail!("{} is missing although the build succeeded", program.display());
         }
+    }
+    Ok(programs)
+}
+
+/// The agent is in every bootstrap image, and in memory on a Pi with 1 GB: bytes.
+const MAX_AGENT: u64 = 4_000_000;
+
+/// Refuses an agent that has grown too large.
+///
+/// # Errors
+/// If it is.
+pub fn check_size(programs: &Programs) -> Result<()> {
+    let size = programs.agent.metadata().context("looking at cygnetd")?.len();
+    eprintln!("build: cygnetd has {size} bytes");
+    if size > MAX_AGENT { bail!("cygnetd has {size} bytes; {MAX_AGENT} are the limit") } else { Ok(()) }
+}
+
+/// Does `first` as whoever started this, in the target directory, then goes on as root, through sudo if need be.
+///
+/// # Errors
+/// If `first` fails, or root is not to be had.
+pub fn as_root(first: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    if std::env::var_os(BUILT).is_none() {
+        first(&target_dir()?)?;
     }
     if !is_root()? {
         eprintln!("root: network namespaces, the card's image and the host's Nix store need it; going on through sudo");
         let own = std::env::current_exe().context("finding this program")?;
         let error = tool("sudo")
-            .args(["--preserve-env=HOME,PATH,XDG_CACHE_HOME,CARGO_TARGET_DIR,CYGNET_TEST_KEEP,CYGNET_TEST_TRACE"])
+            .arg("--preserve-env=HOME,PATH,XDG_CACHE_HOME,CARGO_TARGET_DIR,CYGNET_TEST_KEEP,CYGNET_TEST_TRACE")
+            .arg("--preserve-env=CYGNET_NIXPKGS,NIX_PATH")
             .arg(format!("{BUILT}=1"))
             .arg(own)
             .args(std::env::args_os().skip(1))
@@ -50,12 +78,7 @@ pub fn programs(and: Option<fn(&Path) -> Result<()>>) -> Result<Programs> {
             .exec();
         return Err(error).context("starting sudo; install it, or run this as root");
     }
-    for program in [&programs.agent, &programs.cygnet] {
-        if !program.is_file() {
-            bail!("{} is missing although the build succeeded", program.display());
-        }
-    }
-    Ok(programs)
+    Ok(())
 }
 
 /// The virtual Pi's parts; installs what this machine lacks.

@@ -11,6 +11,24 @@ fn a_digest_may_be_shortened_but_not_too_much() {
     assert!(!digest_matches(whole, "1123456789ab"));
 }
 
+/// An agent that receives store paths into a directory.
+pub(crate) fn receiving(directory: &std::path::Path) -> Arc<Agent> {
+    let places = Places {
+        state: directory.join("state"),
+        target: directory.join("mnt"),
+        card: directory.join("card"),
+        secrets: directory.join("secrets"),
+    };
+    std::fs::create_dir_all(places.target.join("nix/store")).unwrap();
+    let agent = Agent::new(Identity::read(), places);
+    let mut desk = lock(&agent.desk);
+    desk.journal = Some(Journal::begin(&agent.places.state, &crate::journal::tests::job()).unwrap());
+    desk.state = State::Receiving;
+    desk.valid.clear();
+    drop(desk);
+    agent
+}
+
 fn desk(done: Option<Phase>, failed: Option<Phase>) -> Desk {
     let fault = || Fault::new(FaultCode::StepFailed, "w", "c", "r");
     let mut desk = Desk::empty();
@@ -23,6 +41,7 @@ fn desk(done: Option<Phase>, failed: Option<Phase>) -> Desk {
         failed: failed.map(|phase| (phase, fault())),
         valid: HashSet::new(),
         bytes: 7,
+        parts: Parts::new(),
     });
     desk
 }
@@ -77,6 +96,7 @@ fn the_phases_that_a_second_run_skips_take_nothing_back() {
     let places = Places {
         state: directory.path().to_owned(),
         target: directory.path().join("mnt"),
+        card: directory.path().join("card"),
         secrets: directory.path().join("secrets"),
     };
     let agent = Agent::new(Identity::read(), places);

@@ -2,12 +2,14 @@
 //!
 //! [`text`] is what is said. This file says it: at every change of state, diagnosis or address, and each minute without
 //! being asked, because a sleeping WiFi radio misses questions. [`ears`] listens whether others are heard; [`air`] and
-//! [`packet`] are what mdns-sd has no call for.
+//! [`packet`] are what mdns-sd has no call for. [`installed`] is the announcement of the system that was installed, which has no
+//! agent.
 //!
 //! Nothing in it is trusted by anyone: the host key's fingerprint is a hint for the person, ssh checks the key.
 
 mod air;
 mod ears;
+pub mod installed;
 mod packet;
 mod text;
 
@@ -287,6 +289,7 @@ mod tests {
         let places = Places {
             state: directory.join("state"),
             target: directory.join("mnt"),
+            card: directory.join("card"),
             secrets: directory.join("secrets"),
         };
         Agent::new(Identity::read(), places)
@@ -296,7 +299,7 @@ mod tests {
     fn progress_is_no_news_but_an_address_is() {
         let directory = tempfile::tempdir().unwrap();
         let (agent, bell) = (agent(directory.path()), Bell::default());
-        agent.log.emit(None, EventKind::Progress { done: 1, total: 2, unit: "bytes".into() });
+        agent.log.emit(None, EventKind::Progress { done: 1, total: 2, unit: "bytes".into(), came: None });
         assert_eq!(wait(&agent, &bell, 0, RETRY), News { seen: 1, said: false, addresses: false });
         let report = LinkReport { link: Link::Address, state: LinkState::Up, detail: String::new(), since: 0 };
         agent.log.emit(None, EventKind::Link { report });

@@ -18,7 +18,7 @@ pub fn name(serial: &str) -> String {
 pub fn text(status: &Status) -> Vec<(&'static str, String)> {
     let network = status.network.as_ref();
     let diagnosis = network.and_then(|network| network.diagnosis.as_ref());
-    [
+    let mut record: Vec<(&'static str, String)> = [
         ("proto", Some(PROTOCOL.to_string()), 8),
         ("version", Some(status.version.clone()), 24),
         ("state", Some(status.state.name().to_owned()), 16),
@@ -32,11 +32,27 @@ pub fn text(status: &Status) -> Vec<(&'static str, String)> {
     ]
     .into_iter()
     .filter_map(|(key, value, most)| Some((key, cut(&value?, most))))
-    .collect()
+    .collect();
+    // Words of a person's, so only if there is room for all of them.
+    if let Some(claim) = &status.claim {
+        let claim = ("claim", cut(claim, 63));
+        if size(&record) + size(std::slice::from_ref(&claim)) <= LIMIT {
+            record.push(claim);
+        }
+    }
+    record
+}
+
+/// The most bytes of the record.
+const LIMIT: usize = 400;
+
+/// The bytes that a record of these takes.
+fn size(text: &[(&str, String)]) -> usize {
+    text.iter().map(|(key, value)| 1 + key.len() + 1 + value.len()).sum()
 }
 
 /// The beginning of `value`, `most` bytes at most.
-fn cut(value: &str, most: usize) -> String {
+pub fn cut(value: &str, most: usize) -> String {
     let mut kept = String::new();
     for c in value.chars().filter(|c| !c.is_control()) {
         if kept.len() + c.len_utf8() > most {
@@ -54,8 +70,6 @@ mod tests {
     use cygnet_protocol::online::diagnosis::{Code, Diagnosis};
     use cygnet_protocol::online::link::NetworkReport;
 
-    const LIMIT: usize = 400;
-
     fn status() -> Status {
         serde_json::from_value(serde_json::json!({
             "version": "0.1.0", "host-name": "pi", "board": "Raspberry Pi 4 Model B Rev 1.5",
@@ -64,10 +78,6 @@ mod tests {
             "agent-peak-memory": 1,
         }))
         .unwrap()
-    }
-
-    fn size(text: &[(&str, String)]) -> usize {
-        text.iter().map(|(key, value)| 1 + key.len() + 1 + value.len()).sum()
     }
 
     #[test]
@@ -107,6 +117,7 @@ mod tests {
         status.serial = "s".repeat(300);
         status.host_name = "h".repeat(300);
         status.host_keys = vec!["k".repeat(300)];
+        status.claim = Some("c".repeat(63));
         status.state = State::Interrupted { phase: Phase::Verify };
         status.job = Some(JobStatus {
             digest: "d".repeat(64),
@@ -129,6 +140,13 @@ mod tests {
             longest = longest.max(size(&text));
         }
         assert!(longest < LIMIT, "{longest}");
+    }
+
+    #[test]
+    fn a_claim_is_said_where_there_is_room() {
+        let mut status = status();
+        status.claim = Some("mine".into());
+        assert_eq!(text(&status).last(), Some(&("claim", "mine".into())));
     }
 
     #[test]

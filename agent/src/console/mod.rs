@@ -103,7 +103,7 @@ fn watch(shared: &Shared, wakes: &[Arc<OwnedFd>]) {
         let events = shared.agent.log.since_unless(&shared.stop, seen + 1, Duration::from_secs(3600));
         for event in &events {
             seen = event.seq;
-            if let (EventKind::Progress { done, total, unit }, Some(phase)) = (&event.kind, event.phase) {
+            if let (EventKind::Progress { done, total, unit, .. }, Some(phase)) = (&event.kind, event.phase) {
                 let progress = Progress { phase, done: *done, total: *total, unit: unit.clone() };
                 *lock(&shared.progress) = Some(progress);
             }

@@ -397,6 +397,8 @@ pub mod tests {
                 host_keys: vec!["ssh-ed25519 SHA256:2m4mQ0Jr3x5y7z9A1B3C5D7E9F1G3H5I7J9K1L3M5N7".into()],
                 addresses: addresses.iter().map(|a| (*a).to_owned()).collect(),
                 network: Some(network),
+                claim: None,
+                target: None,
             },
             now: Some(65_000),
             progress: None,

@@ -61,7 +61,15 @@ fn agent(dir: &Path) -> Arc<Agent> {
         serial: "10000000abcdef01".into(),
         system: "aarch64-linux".into(),
     };
-    Agent::new(identity, Places { state: dir.join("state"), target: dir.join("mnt"), secrets: dir.join("secrets") })
+    Agent::new(
+        identity,
+        Places {
+            state: dir.join("state"),
+            target: dir.join("mnt"),
+            card: dir.join("card"),
+            secrets: dir.join("secrets"),
+        },
+    )
 }
 
 fn settings(pty: &Pty, shell: bool) -> settings::Console {

@@ -3,14 +3,16 @@
 //! [`steps`] carries out the plan (destroy, partition, format, mount), [`blank`] proves that a destroyed disk is blank, [`keep`]
 //! looks whether something is there already,
 //! [`crate::store::receive`] fills the store,
-//! [`register`] tells the target's Nix, [`activate`] runs the new system's own scripts inside the target, [`verify`] sees
+//! [`register`] tells the target's Nix, [`carry`] gives the networks that the card has, [`provenance`] who signed what of it, [`activate`] runs the new system's own scripts inside the target, [`verify`] sees
 //! that it will boot, [`export`] lets go of the disks and proves it, [`handover`] reboots.
 
 pub mod activate;
 mod blank;
+mod carry;
 pub mod export;
 pub mod handover;
 mod keep;
+mod provenance;
 pub mod register;
 pub mod steps;
 pub mod verify;
@@ -20,7 +22,7 @@ use crate::events::lock;
 use crate::inspect;
 use crate::journal::Job;
 use crate::run::{RunError, Runner};
-use crate::store::kept;
+use crate::store::{import::sweep, kept};
 use cygnet_protocol::event::{EventKind, Phase, State};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::plan::{GoOn, Stage, Step};
@@ -208,6 +210,8 @@ impl Installation<'_> {
         // Whoever still reads a kept store stops now; until then the target stays mounted.
         drop(lock(&self.agent.looking));
         arrived?;
+        // Of other closures, whose installation was not gone on with.
+        sweep(&store).map_err(|e| self.io_fault("removing parts of store paths that are not wanted any more", &e))?;
         self.agent.set_state(State::Installing { phase: Phase::Receive });
         Ok(Outcome::Done)
     }

@@ -1,6 +1,6 @@
 //! Enters the received paths into the target's Nix database, and makes the system profile point at the new system.
 
-use super::{Installation, Outcome};
+use super::{Installation, Outcome, carry, provenance};
 use crate::identity;
 use crate::journal::Journal;
 use crate::run::command;
@@ -44,11 +44,15 @@ pub fn register(installation: &Installation<'_>) -> Result<Outcome, Fault> {
             return Err(Fault::internal("Registering the store paths failed.", "the reader of the journal stopped"));
         }
     }
+    provenance::keep(installation);
     profile(target, &installation.job.closure.toplevel)
         .map_err(|e| installation.io_fault("linking the system profile", &e))?;
     skeleton(target).map_err(|e| installation.io_fault("preparing the target's root", &e))?;
     if installation.job.options.keep_host_key {
         give_host_key(installation)?;
+    }
+    if installation.job.options.carry_networks {
+        carry::give_networks(installation)?;
     }
     Ok(Outcome::Done)
 }
@@ -137,7 +141,7 @@ const MAX_KEY: u64 = 8192;
 const OURS: [&str; 7] = ["etc", "etc/ssh", "tmp", "nix", "nix/var", "nix/var/nix", "nix/var/nix/profiles"];
 
 /// A link that an earlier activation made would lead, seen from here, into the card's own file system.
-fn no_link(directory: &Path) -> io::Result<()> {
+pub(super) fn no_link(directory: &Path) -> io::Result<()> {
     match fs::symlink_metadata(directory) {
         Ok(meta) if meta.is_symlink() => {
             Err(io::Error::other(format!("{} is a link, which may lead out of the target", directory.display())))

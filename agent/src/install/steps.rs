@@ -56,7 +56,7 @@ pub fn carry_out(
         }
         log.emit(
             Some(phase),
-            EventKind::Progress { done: done as u64 + 1, total: steps.len() as u64, unit: "steps".into() },
+            EventKind::Progress { done: done as u64 + 1, total: steps.len() as u64, unit: "steps".into(), came: None },
         );
     }
     Ok(())

@@ -1,8 +1,10 @@
-//! What the user gave us: the settings file, and the networks that were typed on the console.
+//! What the user gave us: the settings file, what was on the card's FAT partition ([`crate::card`]), and the networks that
+//! were typed on the console.
 //!
-//! Both files have the same form. A network typed on the console is newer than one with the same name in the settings,
-//! and so is its country.
+//! All three files have the same form. What was given on the card is newer than what has the same name in the settings,
+//! and what was typed on the console is newer still; so with the country.
 
+use crate::card::CARD;
 use cygnet_protocol::online::observation::{KeyKind, KnownNetwork};
 use cygnet_protocol::online::settings::{Key, MAX_NETWORKS, Network, Settings};
 use std::fmt;
@@ -15,6 +17,9 @@ use std::path::{Path, PathBuf};
 pub const SETTINGS: &str = "/etc/cygnet/settings.json";
 /// The networks typed on the console, in the agent's state directory.
 pub const TYPED: &str = "networks.json";
+
+/// All of those there.
+pub const CARD_AND_TYPED: [&str; 2] = [CARD, TYPED];
 
 /// The most bytes of such a file.
 const LIMIT: u64 = 1024 * 1024;
@@ -41,14 +46,14 @@ impl std::error::Error for Problem {}
 /// All that was given.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Given {
-    /// Both files in one; networks best first.
+    /// All files in one; networks best first.
     pub settings: Settings,
     /// What could not be read. The rest is used all the same.
     pub problems: Vec<Problem>,
 }
 
-/// Reads both files. One that is not there is as good as an empty one.
-pub fn read(settings: &Path, typed: &Path) -> Given {
+/// Reads the settings file and those in the agent's state directory. One that is not there is as good as an empty one.
+pub fn read(settings: &Path, state: &Path) -> Given {
     let mut problems = Vec::new();
     let mut read = |path: &Path| {
         load(path).unwrap_or_else(|problem| {
@@ -56,8 +61,8 @@ pub fn read(settings: &Path, typed: &Path) -> Given {
             Settings::default()
         })
     };
-    let (given, typed) = (read(settings), read(typed));
-    Given { settings: merge(given, typed), problems }
+    let (given, card, typed) = (read(settings), read(&state.join(CARD)), read(&state.join(TYPED)));
+    Given { settings: merge(merge(given, card), typed), problems }
 }
 
 fn merge(mut settings: Settings, typed: Settings) -> Settings {
@@ -175,18 +180,22 @@ mod tests {
     #[test]
     fn what_was_typed_wins_and_is_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let (settings, typed) = (dir.path().join("settings.json"), dir.path().join("state/networks.json"));
-        assert_eq!(read(&settings, &typed), Given::default());
+        let (settings, state) = (dir.path().join("settings.json"), dir.path().join("state"));
+        let typed = state.join(TYPED);
+        assert_eq!(read(&settings, &state), Given::default());
         let json = br#"{"country":"DE","networks":[{"ssid":"a","passphrase":"first one","priority":1},
             {"ssid":"b","passphrase":"second one","priority":9},{"ssid":"c","passphrase":"third one"}]}"#;
         fs::write(&settings, json).unwrap();
         remember(&typed, network("c", "typed before", 0), None).unwrap();
         remember(&typed, network("a", "typed later", 0), Some("FR")).unwrap();
         remember(&typed, network("c", "typed last", 0), None).unwrap();
-        let given = read(&settings, &typed);
+        let card = br#"{"country":"AT","networks":[{"ssid":"b","passphrase":"of the card","priority":9},
+            {"ssid":"c","passphrase":"typed anew anyway","priority":99}]}"#;
+        fs::write(state.join(CARD), card).unwrap();
+        let given = read(&settings, &state);
         assert_eq!(given.problems, []);
         assert_eq!(given.settings.country.as_deref(), Some("FR"));
-        let expected = [network("b", "second one", 9), network("c", "typed last", 0), network("a", "typed later", 0)];
+        let expected = [network("b", "of the card", 9), network("c", "typed last", 0), network("a", "typed later", 0)];
         assert_eq!(given.settings.networks, expected);
         assert_eq!(fs::metadata(&typed).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(known(&given.settings.networks).iter().all(|known| known.key == KeyKind::Passphrase));
@@ -195,15 +204,15 @@ mod tests {
     #[test]
     fn one_bad_file_does_not_take_the_other_with_it() {
         let dir = tempfile::tempdir().unwrap();
-        let (settings, typed) = (dir.path().join("settings.json"), dir.path().join("networks.json"));
+        let (settings, typed) = (dir.path().join("settings.json"), dir.path().join(TYPED));
         remember(&typed, network("a", "passphrase", 0), None).unwrap();
         for bad in [&br#"{"networks":[{"ssid":"x","passphrase":"hunter2"}]}"#[..], b"\xff", &vec![b' '; 1 << 21]] {
             fs::write(&settings, bad).unwrap();
-            let given = read(&settings, &typed);
+            let given = read(&settings, dir.path());
             assert_eq!((given.settings.networks.len(), given.problems.len()), (1, 1));
             assert!(!given.problems[0].to_string().contains("hunter2"), "{}", given.problems[0]);
         }
-        let given = read(dir.path(), &typed);
+        let given = read(dir.path(), dir.path());
         assert!(given.problems[0].cause.contains("plain file"), "{}", given.problems[0]);
     }
 

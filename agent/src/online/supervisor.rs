@@ -581,7 +581,7 @@ impl Supervisor {
     }
 
     fn read_settings(&mut self) {
-        let given = settings::read(Path::new(settings::SETTINGS), &self.typed());
+        let given = settings::read(Path::new(settings::SETTINGS), &self.agent.places.state);
         for problem in given.problems {
             self.agent.log.emit(None, EventKind::Warning { text: problem.to_string() });
         }

@@ -87,7 +87,7 @@ impl std::fmt::Debug for Secrets {
 
 /// Looks at everything.
 pub fn gather(agent: &Agent) -> ReportInput {
-    let given = settings::read(Path::new(settings::SETTINGS), &agent.places.state.join(settings::TYPED));
+    let given = settings::read(Path::new(settings::SETTINGS), &agent.places.state);
     let events = agent.log.since(0, Duration::ZERO);
     let secrets = given.settings.networks.iter().filter_map(|network| match &network.key {
         Key::Open => None,

@@ -164,7 +164,7 @@ pub fn event_line(event: &Event) -> String {
         EventKind::Skipped { why } => format!("skipped: {why}"),
         EventKind::Task { text } => text.clone(),
         EventKind::Output { line } => format!("| {line}"),
-        EventKind::Progress { done, total, unit } => format!("{done} of {total} {unit}"),
+        EventKind::Progress { done, total, unit, .. } => format!("{done} of {total} {unit}"),
         EventKind::Warning { text } => format!("warning: {text}"),
         EventKind::Failed { fault } => format!("FAILED: {}: {}", fault.code.name(), fault.what),
         EventKind::StateChanged { to } => format!("state: {}", to.name()),

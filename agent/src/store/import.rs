@@ -1,97 +1,147 @@
 //! One store path, from a NAR to its place: unpacked into a sibling, hashed on the way, compared, made canonical,
 //! renamed. Until the rename nothing of it has its final name; after it, all of it is right.
 
+use crate::store::unpack::{Counted, Unpack, unpack};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::store::PathInfo;
-use nix_archive::nar::{CaseHack, restore_reader};
-use rustix::fs::{AtFlags, CWD, Mode, Timespec, Timestamps, chmodat, utimensat};
+use cygnet_protocol::stretch::{Replay, is_bad_base};
+use nix_archive::nar;
 use sha2::{Digest, Sha256};
-use std::fs;
+use std::cell::Cell;
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+/// How the siblings begin that store paths are unpacked into.
+pub const SIBLING: &str = ".cygnet-";
+
+/// A path whose archive is being taken.
+pub struct Import<'a> {
+    /// What it must be.
+    pub info: &'a PathInfo,
+    /// The directory it goes to.
+    pub store: &'a Path,
+    /// Where in the archive to go on: so much of it is in the sibling already.
+    pub from: u64,
+    /// Told the bytes of this archive so far; when it says no, the import stops with its fault.
+    pub watch: Watch<'a>,
+    /// Told positions that can be gone on from once the files are on the disk.
+    pub written: &'a mut dyn FnMut(u64),
+}
+
+/// Told the bytes of the present archive so far.
+pub type Watch<'a> = &'a mut dyn FnMut(u64) -> Result<(), Fault>;
 
 /// Unpacks the NAR that `reader` gives (exactly `info.nar_size` bytes of it) into `store` and returns the path.
 ///
 /// A failure leaves nothing behind. The data is not yet synced to the disk; that is the caller's, once for many.
 /// `watch` hears how many bytes have come; when it says no, the import stops with its fault.
 pub fn import(info: &PathInfo, reader: &mut dyn Read, store: &Path, watch: Watch<'_>) -> Result<PathBuf, Fault> {
-    let name = info.path.to_basename();
-    let destination = store.join(&name);
-    let sibling = store.join(format!(".cygnet-{name}"));
-    remove(&sibling).map_err(|e| disk_fault(&name, &e))?;
-    let result = unpack(info, reader, &sibling, watch).and_then(|()| {
-        // Left by a run that the power cut before its journal knew of it.
-        remove(&destination).and_then(|()| fs::rename(&sibling, &destination)).map_err(|e| disk_fault(&name, &e))
-    });
+    let result = (Import { info, store, from: 0, watch, written: &mut |_| {} }).run(reader);
     if result.is_err() {
-        let _ = remove(&sibling);
+        forget(info, store);
     }
-    result.map(|()| destination)
+    result
 }
 
-/// Told the bytes of the present archive so far.
-pub type Watch<'a> = &'a mut dyn FnMut(u64) -> Result<(), Fault>;
-
-fn unpack(info: &PathInfo, reader: &mut dyn Read, sibling: &Path, watch: Watch<'_>) -> Result<(), Fault> {
-    let name = info.path.to_basename();
-    let mut hashing = Hashing {
-        inner: reader.take(info.nar_size),
-        size: info.nar_size,
-        hash: Sha256::new(),
-        failed: None,
-        ended: false,
-        watch,
-        stopped: None,
-    };
-    let restored = restore_reader(&mut BufReader::with_capacity(64 * 1024, &mut hashing), sibling, CaseHack::Disabled);
-    if let Some(fault) = hashing.stopped.take() {
-        return Err(fault);
-    }
-    if let Some(error) = hashing.failed.take() {
-        return Err(cut_off(&error));
-    }
-    match restored {
-        Ok(()) => {}
-        Err(_) if hashing.ended => return Err(cut_off(&io::ErrorKind::UnexpectedEof.into())),
-        Err(nix_archive::nar::Error::Io(error)) => return Err(disk_fault(&name, &error)),
-        Err(error) => {
-            return Err(Fault::new(
-                FaultCode::Garbage,
-                format!("The archive of {name} is malformed: {error}."),
-                "It was damaged on the way, or the sender is defective.",
-                "Run the same command again; nothing of this path was kept.",
-            ));
-        }
-    }
-    if hashing.inner.limit() > 0 {
-        return Err(mismatch(&name, format!("it is {} bytes shorter than it should be", hashing.inner.limit())));
-    }
-    if hashing.hash.finalize().as_slice() != info.nar_hash.digest_as_bytes() {
-        return Err(mismatch(&name, format!("its SHA-256 is not {}", info.nar_hash.to_sri_string())));
-    }
-    canonicalise(sibling).map_err(|e| disk_fault(&name, &e))
+/// Where a path is unpacked.
+pub fn sibling(info: &PathInfo, store: &Path) -> PathBuf {
+    store.join(format!("{SIBLING}{}", info.path.to_basename()))
 }
 
-/// The form in which every store object is (libstore/posix-fs-canonicalise.cc): root's, 0444 or 0555, time 1.
-fn canonicalise(path: &Path) -> io::Result<()> {
-    let meta = fs::symlink_metadata(path)?;
-    if meta.is_dir() {
-        for entry in fs::read_dir(path)? {
-            canonicalise(&entry?.path())?;
+/// Removes what was unpacked of a path.
+pub fn forget(info: &PathInfo, store: &Path) {
+    let _ = remove(&sibling(info, store));
+}
+
+/// Removes whatever was begun and never finished.
+///
+/// # Errors
+/// If the store cannot be listed, or something cannot be removed.
+pub fn sweep(store: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(store)? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(SIBLING.as_bytes()) {
+            remove(&entry.path())?;
         }
     }
-    if !meta.is_symlink() {
-        let executable = meta.is_dir() || meta.permissions().mode() & 0o100 != 0;
-        let mode = if executable { 0o555 } else { 0o444 };
-        if meta.mode() & 0o7777 != mode {
-            chmodat(CWD, path, Mode::from_raw_mode(mode), AtFlags::empty())?;
-        }
-    }
-    let one = Timespec { tv_sec: 1, tv_nsec: 0 };
-    let times = Timestamps { last_access: one, last_modification: one };
-    utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(())
+}
+
+impl Import<'_> {
+    /// Takes what `reader` gives from [`Import::from`] on. After a failure what was unpacked is still there.
+    ///
+    /// # Errors
+    /// If the archive is not what it must be, the stream ends, the disk fails, or the watcher says no.
+    pub fn run(self, reader: &mut dyn Read) -> Result<PathBuf, Fault> {
+        let name = self.info.path.to_basename();
+        let destination = self.store.join(&name);
+        let sibling = sibling(self.info, self.store);
+        let failed = |error: io::Error| disk_fault(&name, &error);
+        let store = File::open(self.store).map_err(failed)?;
+        if self.from == 0 {
+            remove(&sibling).map_err(failed)?;
+            self.unpack(reader, &store, sibling.file_name().unwrap_or_default())?;
+        } else {
+            let replay = Replay::start(sibling.clone(), self.from).map_err(failed)?;
+            self.unpack(&mut replay.chain(reader), &store, sibling.file_name().unwrap_or_default())?;
+        }
+        // Left by a run that the power cut before its journal knew of it.
+        remove(&destination).and_then(|()| fs::rename(&sibling, &destination)).map_err(failed)?;
+        Ok(destination)
+    }
+
+    fn unpack(self, reader: &mut dyn Read, store: &File, sibling: &OsStr) -> Result<(), Fault> {
+        let Import { info, from, watch, written, .. } = self;
+        let name = info.path.to_basename();
+        let mut hashing = Hashing {
+            inner: reader.take(info.nar_size),
+            size: info.nar_size,
+            hash: Sha256::new(),
+            failed: None,
+            ended: false,
+            watch,
+            stopped: None,
+        };
+        let position = Cell::new(0);
+        let mut counted = Counted { inner: BufReader::with_capacity(64 * 1024, &mut hashing), count: &position };
+        let how =
+            Unpack { parent: store, name: sibling, size: info.nar_size, there: from, position: &position, written };
+        let unpacked = unpack(how, &mut counted);
+        if let Some(fault) = hashing.stopped.take() {
+            return Err(fault);
+        }
+        if let Some(error) = hashing.failed.take() {
+            return Err(cut_off(&error));
+        }
+        match unpacked {
+            Ok(()) => {}
+            Err(_) if hashing.ended => return Err(cut_off(&io::ErrorKind::UnexpectedEof.into())),
+            // Nothing but the archive gives these two, one that goes on behind its size among others.
+            Err(nar::Error::Io(error))
+                if !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+            {
+                return Err(disk_fault(&name, &error));
+            }
+            Err(error) => {
+                return Err(Fault::new(
+                    FaultCode::Garbage,
+                    format!("The archive of {name} is malformed: {error}."),
+                    "It was damaged on the way, or the sender is defective.",
+                    "Run the same command again; nothing of this path was kept.",
+                ));
+            }
+        }
+        if hashing.inner.limit() > 0 {
+            return Err(mismatch(&name, format!("it is {} bytes shorter than it should be", hashing.inner.limit())));
+        }
+        if hashing.hash.finalize().as_slice() != info.nar_hash.digest_as_bytes() {
+            return Err(mismatch(&name, format!("its SHA-256 is not {}", info.nar_hash.to_sri_string())));
+        }
+        Ok(())
+    }
 }
 
 /// Removes a tree whose directories may be read-only; that nothing is there is fine.
@@ -173,6 +223,13 @@ pub fn cut_off(error: &io::Error) -> Fault {
             "The connection to the host was cut, or the command on the host was stopped.",
             "Run the same command again; it goes on with the first path that is missing.",
         )
+    } else if is_bad_base(error) {
+        Fault::new(
+            FaultCode::BadBase,
+            format!("{error}."),
+            "The card's store is not what its database says; the card may be failing.",
+            "Run the same command again: the path is sent whole then. Have another card ready.",
+        )
     } else {
         Fault::new(
             FaultCode::Garbage,
@@ -205,8 +262,8 @@ fn disk_fault(name: &str, error: &io::Error) -> Fault {
 mod tests {
     use super::*;
     use cygnet_protocol::store::{HashAlgorithm, NixHash, parse_store_path};
-    use nix_archive::nar::encode_path;
-    use std::os::unix::fs::symlink;
+    use nix_archive::nar::{CaseHack, encode_path};
+    use std::os::unix::fs::{MetadataExt, symlink};
 
     const PATH: &str = "/nix/store/0c5b8vw40dy178xlpddw65q9gf1h2186-sample";
 

@@ -174,7 +174,9 @@ impl Look<'_> {
                 *told = Instant::now();
                 still_receiving(agent)?;
                 let done = (done + bytes).min(total);
-                agent.log.emit(Some(Phase::Receive), EventKind::Progress { done, total, unit: "bytes".into() });
+                agent
+                    .log
+                    .emit(Some(Phase::Receive), EventKind::Progress { done, total, unit: "bytes".into(), came: None });
             }
             Ok(())
         })?;

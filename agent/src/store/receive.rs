@@ -1,97 +1,127 @@
-//! A data channel from its first line to its last: every path that comes is imported, synced and journaled.
+//! A data channel from its first line to its last: one thread unpacks, one imports path after path, one syncs what is
+//! imported and notes it in the journal.
 
 use crate::agent::Agent;
+use crate::store::admission::{Admission, check_content};
+use crate::store::ahead::Ahead;
 use crate::store::frames::Frames;
-use crate::store::import::{cut_off, import};
-use cygnet_protocol::event::{EventKind, Phase};
+use crate::store::import::{self, Import, cut_off};
+use crate::store::sync::Syncer;
+use cygnet_protocol::event::{Arrival, EventKind, Phase, Source};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::frame::{self, FrameError};
 use cygnet_protocol::message::{OLDEST_PROTOCOL, PROTOCOL};
 use cygnet_protocol::store::{PathInfo, StorePath};
-use cygnet_protocol::stream::{DataHello, DataReply, MAX_WINDOW, Record};
-use std::fs::File;
+use cygnet_protocol::stream::{DataHello, DataReply, MAX_WINDOW, RESUMABLE, Record};
+use cygnet_protocol::stretch::Bases;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-
-/// How much may be lost to a power cut, NAR bytes: so often the disk is synced.
-const SYNC_BYTES: u64 = 64 * 1024 * 1024;
-/// … and so often, whatever came.
-const SYNC_TIME: Duration = Duration::from_secs(10);
 
 /// How often a client is told of progress.
 const EVERY: Duration = Duration::from_millis(200);
+/// So often it is noted how much of a long path is there, NAR bytes.
+const NOTE_PART: u64 = 64 * 1024 * 1024;
 
 /// Serves one data channel; the reply goes back on it.
-pub fn serve(agent: &Agent, reader: impl Read, root: &Path) -> DataReply {
-    let mut reader = BufReader::with_capacity(256 * 1024, reader);
-    let mut receiver = Receiver {
-        agent,
-        root,
-        pending: Vec::new(),
-        pending_bytes: 0,
-        synced: Instant::now(),
-        told: Instant::now(),
-        paths: 0,
-        bytes: 0,
-    };
-    let result = receiver.run(&mut reader);
-    // What came before a failure is whole; keep it.
-    let result = result.and(receiver.sync());
+pub fn serve(agent: &Agent, reader: impl Read + Send + 'static, root: &Path) -> DataReply {
+    let store = root.join("nix/store");
+    let (result, came) = std::thread::scope(|scope| {
+        let (syncer, work) = Syncer::new(agent, &store);
+        let syncing = scope.spawn(move || work.run());
+        let begin = agent.receive_progress(0);
+        let mut receiver = Receiver {
+            agent,
+            store: store.clone(),
+            syncer,
+            admission: Admission::default(),
+            told: Instant::now(),
+            begin,
+            paths: 0,
+            bytes: 0,
+            were_there: 0,
+        };
+        let result = receiver.run(reader);
+        let (paths, nar_bytes, came) = (receiver.paths, receiver.bytes, receiver.came(0));
+        // What came before a failure is whole; it is kept.
+        drop(receiver);
+        let synced = syncing.join().unwrap_or_else(|_| Err(Fault::internal("Syncing the store ended.", "a panic")));
+        (result.and(synced).map(|()| (paths, nar_bytes)), came)
+    });
+    agent.tell_came(agent.receive_progress(0), came);
     match result {
-        Ok(()) => DataReply::Received { paths: receiver.paths, nar_bytes: receiver.bytes },
+        Ok((paths, nar_bytes)) => DataReply::Received { paths, nar_bytes },
         Err(fault) => DataReply::Error(fault),
     }
 }
 
 struct Receiver<'a> {
     agent: &'a Agent,
-    root: &'a Path,
-    pending: Vec<PathInfo>,
-    pending_bytes: u64,
-    synced: Instant,
+    store: PathBuf,
+    syncer: Syncer,
+    admission: Admission,
     told: Instant,
+    /// NAR bytes that were there, and those of the closure.
+    begin: (u64, u64),
     paths: u64,
     bytes: u64,
+    /// Of these bytes, those that came on an earlier channel.
+    were_there: u64,
 }
 
 impl Receiver<'_> {
-    fn run(&mut self, reader: &mut impl BufRead) -> Result<(), Fault> {
-        let hello: DataHello = frame::receive(reader).map_err(framing)?;
+    /// What has come on this channel, with so many bytes of the present path.
+    fn came(&self, bytes: u64) -> Arrival {
+        Arrival { source: Source::Client, paths: self.paths, bytes: self.bytes - self.were_there + bytes }
+    }
+
+    fn run(&mut self, reader: impl Read + Send + 'static) -> Result<(), Fault> {
+        let mut reader = BufReader::with_capacity(256 * 1024, reader);
+        let hello: DataHello = frame::receive(&mut reader).map_err(framing)?;
         if !(OLDEST_PROTOCOL..=PROTOCOL).contains(&hello.protocol) {
             return Err(garbage(format!("protocol {} is not spoken here", hello.protocol)));
         }
         if hello.compression != "zstd" {
             return Err(garbage(format!("compression {:?} is not known", hello.compression)));
         }
-        let mut stream = BufReader::with_capacity(128 * 1024, Frames::new(reader, MAX_WINDOW));
+        self.admission = Admission::new(self.agent, &hello.trust)?;
+        let bases = Bases::new(self.agent.places.card.join("nix/store"));
+        let ahead = Ahead::start(Frames::new(reader, MAX_WINDOW, Some(bases)))
+            .map_err(|error| Fault::internal("The data channel could not be opened.", error))?;
+        let mut stream = BufReader::with_capacity(128 * 1024, ahead);
         let mut count = 0_u64;
         loop {
             match frame::receive::<Record>(&mut stream).map_err(framing)? {
-                Record::Nar(info) => {
-                    self.path(info, &mut stream)?;
-                    count += 1;
+                Record::Nar(info) => self.path(info, 0, &mut stream)?,
+                Record::Rest { from, info } => self.path(info, from, &mut stream)?,
+                Record::Patched { from, base, info } => {
+                    let name = info.path.to_basename();
+                    self.path(info, from, &mut stream).map_err(|fault| self.patched(&name, &base, fault))?;
                 }
                 Record::End { paths } if paths == count => return Ok(()),
                 Record::End { paths } => {
                     return Err(garbage(format!("{paths} store paths were announced, {count} came")));
                 }
             }
+            count += 1;
         }
     }
 
-    fn path(&mut self, info: PathInfo, stream: &mut impl BufRead) -> Result<(), Fault> {
+    fn path(&mut self, info: PathInfo, from: u64, stream: &mut impl BufRead) -> Result<(), Fault> {
         if self.agent.cancel.asked() {
             return Err(crate::run::aborted());
         }
-        if self.agent.is_valid(&info.path) || self.pending.iter().any(|pending| pending.path == info.path) {
-            // This client did not ask, or sends it twice. The bytes have to be read all the same.
-            let drained = io::copy(&mut stream.take(info.nar_size), &mut io::sink()).map_err(|e| cut_off(&e))?;
-            return if drained == info.nar_size { Ok(()) } else { Err(cut_off(&io::ErrorKind::UnexpectedEof.into())) };
+        self.syncer.check()?;
+        if from > info.nar_size || (from > 0 && from > self.agent.part(&info)) {
+            return Err(garbage(format!("{} is to go on at {from}, which is not there", info.path.to_basename())));
         }
-        let known = |path: &StorePath| {
-            *path == info.path || self.pending.iter().any(|p| p.path == *path) || self.agent.is_valid(path)
-        };
+        if self.agent.is_valid(&info.path) || self.syncer.has(&info.path) {
+            // This client did not ask, or sends it twice. The bytes have to be read all the same.
+            let rest = info.nar_size - from;
+            let drained = io::copy(&mut stream.take(rest), &mut io::sink()).map_err(|e| cut_off(&e))?;
+            return if drained == rest { Ok(()) } else { Err(cut_off(&io::ErrorKind::UnexpectedEof.into())) };
+        }
+        let known = |path: &StorePath| *path == info.path || self.syncer.has(path) || self.agent.is_valid(path);
         if let Some(missing) = info.references.iter().find(|path| !known(path)) {
             return Err(Fault::new(
                 FaultCode::BadClosure,
@@ -104,48 +134,72 @@ impl Receiver<'_> {
                 "Check the host's store with `nix-store --verify`; then run the same command again.",
             ));
         }
-        let (agent, pending, told) = (self.agent, self.pending_bytes, &mut self.told);
-        import(&info, stream, &self.root.join("nix/store"), &mut |bytes| {
-            tell(agent, told, pending + bytes, EVERY);
-            if agent.cancel.asked() { Err(crate::run::aborted()) } else { Ok(()) }
-        })?;
+        self.admission.policy(&info)?;
+        let place = self.take(&info, from, stream)?;
+        check_content(&info, &place)?;
         self.paths += 1;
         self.bytes += info.nar_size;
-        self.pending_bytes += info.nar_size;
-        self.pending.push(info);
-        if self.pending_bytes >= SYNC_BYTES || self.synced.elapsed() >= SYNC_TIME {
-            self.sync()?;
-        }
-        Ok(())
+        self.were_there += from;
+        self.syncer.whole(info)
     }
 
-    /// Only what is on the disk may stand in the journal.
-    fn sync(&mut self) -> Result<(), Fault> {
-        if !self.pending.is_empty() {
-            File::open(self.root.join("nix/store")).and_then(|store| Ok(rustix::fs::syncfs(store)?)).map_err(|e| {
-                Fault::new(
-                    FaultCode::StepFailed,
-                    format!("Syncing the target store to the disk failed: {e}."),
-                    "The target disk, its cable or its power supply may be faulty.",
-                    "Look for I/O errors with `dmesg` on the Pi.",
-                )
-            })?;
-            let pending = std::mem::take(&mut self.pending);
-            self.pending_bytes = 0;
-            self.agent.note_valid(pending)?;
+    /// The fault of a path that was sent as a patch: what comes of a wrong base is not what it should be.
+    fn patched(&self, name: &str, base: &StorePath, fault: Fault) -> Fault {
+        if !matches!(fault.code, FaultCode::HashMismatch | FaultCode::Garbage | FaultCode::BadBase) {
+            return fault;
         }
-        self.synced = Instant::now();
-        tell(self.agent, &mut self.told, 0, Duration::ZERO);
-        Ok(())
+        self.agent.note_bad_base(base);
+        let text = format!("{} on the card is not what its database says; {name} is sent whole.", base.to_basename());
+        self.agent.log.emit(Some(Phase::Receive), EventKind::Warning { text });
+        Fault::new(
+            FaultCode::BadBase,
+            format!("{name} could not be made of {} on the card: {}", base.to_basename(), fault.what),
+            "The card's store is not what its database says; the card may be failing.",
+            "Run the same command again: it is sent whole then. Have another card ready.",
+        )
     }
-}
 
-/// Tells how far it is, so often at most.
-fn tell(agent: &Agent, told: &mut Instant, pending: u64, at_most_every: Duration) {
-    if told.elapsed() >= at_most_every {
-        *told = Instant::now();
-        let (done, total) = agent.receive_progress(pending);
-        agent.log.emit(Some(Phase::Receive), EventKind::Progress { done, total, unit: "bytes".into() });
+    fn take(&mut self, info: &PathInfo, from: u64, stream: &mut impl BufRead) -> Result<PathBuf, Fault> {
+        let (before, before_came) = (self.begin.0 + self.bytes, self.came(0));
+        let (agent, told, total) = (self.agent, &mut self.told, self.begin.1);
+        let mut noted = from;
+        let mut last = from;
+        let syncer = &self.syncer;
+        let import = Import {
+            info,
+            store: &self.store,
+            from,
+            watch: &mut |bytes| {
+                if told.elapsed() >= EVERY {
+                    *told = Instant::now();
+                    let came = Arrival { bytes: before_came.bytes + bytes.saturating_sub(from), ..before_came };
+                    agent.tell_came((before + bytes, total), came);
+                }
+                if agent.cancel.asked() { Err(crate::run::aborted()) } else { Ok(()) }
+            },
+            written: &mut |at| {
+                last = at;
+                if info.nar_size >= RESUMABLE && at - noted >= NOTE_PART {
+                    noted = at;
+                    syncer.part(info, at);
+                }
+            },
+        };
+        let fault = match import.run(stream) {
+            Ok(place) => return Ok(place),
+            Err(fault) => fault,
+        };
+        let cut = matches!(fault.code, FaultCode::ConnectionLost | FaultCode::Aborted);
+        if cut && info.nar_size >= RESUMABLE && last > 0 {
+            self.syncer.part(info, last);
+        } else {
+            import::forget(info, &self.store);
+            if noted > 0 {
+                // Behind what is noted of it, and may still wait there.
+                self.syncer.part(info, 0);
+            }
+        }
+        Err(fault)
     }
 }
 

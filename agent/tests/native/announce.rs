@@ -1,6 +1,6 @@
 //! What another machine hears of the announcement, on a cable between two network namespaces.
 
-use crate::rig::{Daemon, LIMIT, Place};
+use crate::rig::{LIMIT, Place};
 use mdns_sd::{ServiceDaemon, ServiceEvent};
 use rustix::process::Signal;
 use std::io::{BufRead, BufReader};
@@ -36,11 +36,11 @@ impl Drop for Kept {
     }
 }
 
-/// Another machine, on the other end of a cable to `daemon`'s: `lan0` there, `far0` here.
-fn neighbour(daemon: &Daemon) -> Kept {
-    let mut command = inside(daemon.pid(), "unshare");
+/// Another machine, on the other end of a cable to that of `pid`: `lan0` there, `far0` here.
+fn neighbour(pid: u32) -> Kept {
+    let mut command = inside(pid, "unshare");
     let there = Kept(command.args(["--net", "--", "sleep", "1000"]).spawn().unwrap());
-    let own = std::fs::read_link(format!("/proc/{}/ns/net", daemon.pid())).unwrap();
+    let own = std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
     let outer = std::fs::read_link("/proc/self/ns/net").unwrap();
     let begin = Instant::now();
     while std::fs::read_link(format!("/proc/{}/ns/net", there.0.id())).is_ok_and(|at| at == own || at == outer) {
@@ -48,10 +48,10 @@ fn neighbour(daemon: &Daemon) -> Kept {
         std::thread::park_timeout(Duration::from_millis(5));
     }
     let neighbour = there.0.id();
-    ip(daemon.pid(), &format!("link add lan0 type veth peer name far0 netns {neighbour}"));
+    ip(pid, &format!("link add lan0 type veth peer name far0 netns {neighbour}"));
     ip(neighbour, "link set lo up");
     ip(neighbour, "link set far0 up");
-    ip(daemon.pid(), "link set lo up");
+    ip(pid, "link set lo up");
     there
 }
 
@@ -116,7 +116,7 @@ impl Browser {
 fn an_address_that_comes_late_is_announced_and_one_that_goes_is_taken_back() {
     let place = Place::new();
     let mut daemon = place.start();
-    let there = neighbour(&daemon);
+    let there = neighbour(daemon.pid());
     let browser = browse(there.0.id(), "_cygnet._tcp.local.");
     let pid = daemon.pid();
 
@@ -148,4 +148,53 @@ fn an_address_that_comes_late_is_announced_and_one_that_goes_is_taken_back() {
     daemon.notified("STOPPING=1");
     browser.until("goodbye", |line| line.starts_with("gone cygnet-"));
     assert!(daemon.wait().success());
+}
+
+/// A machine in a network namespace of its own, with nothing in it.
+fn machine() -> Kept {
+    let mut command = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    let there = Kept(command.args(["--net", "--", "sleep", "1000"]).stdin(Stdio::null()).spawn().unwrap());
+    let outer = std::fs::read_link("/proc/self/ns/net").unwrap();
+    let begin = Instant::now();
+    while std::fs::read_link(format!("/proc/{}/ns/net", there.0.id())).is_ok_and(|at| at == outer) {
+        assert!(begin.elapsed() < LIMIT, "there is no namespace for the machine");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    there
+}
+
+#[test]
+fn an_installed_system_says_so_for_a_while_and_steps_aside() {
+    let place = tempfile::tempdir().unwrap();
+    let link = place.path().join("current-system");
+    std::os::unix::fs::symlink("/nix/store/956qdm59yfw09wqyfcl1czijdr2qs9rk-nixos-system-pi-26.05", &link).unwrap();
+    let own = machine();
+    let pid = own.0.id();
+    let there = neighbour(pid);
+    // Without an address of its own kind nobody hears of one.
+    ip(there.0.id(), "addr add 192.0.2.1/24 dev far0");
+    let browser = browse(there.0.id(), "_cygnet._tcp.local.");
+    let announce = |time: &str| {
+        let mut command = inside(pid, env!("CARGO_BIN_EXE_cygnetd"));
+        command.args(["announce", "--installed", "--for", time, "--toplevel"]).arg(&link);
+        Kept(command.spawn().unwrap())
+    };
+    let mut said = announce("20s");
+    // The address comes when it is announced already.
+    ip(pid, "link set lan0 up");
+    ip(pid, "addr add 192.0.2.2/24 dev lan0");
+    let (line, _) = browser.until("installed", |line| line.starts_with("there cygnet-") && line.contains("192.0.2.2"));
+    assert!(line.contains("state=installed") && line.contains("toplevel=956qdm59yfw09wqyfcl1czijdr2qs9rk"), "{line}");
+    browser.until("the end of its time", |line| line.starts_with("gone cygnet-"));
+    assert!(said.0.wait().unwrap().success());
+
+    // And at the end of the machine's.
+    let mut said = announce("10m");
+    browser.until("again", |line| line.starts_with("there cygnet-"));
+    rustix::process::kill_process(rustix::process::Pid::from_child(&said.0), Signal::TERM).unwrap();
+    browser.until("goodbye", |line| line.starts_with("gone cygnet-"));
+    assert!(said.0.wait().unwrap().success());
 }

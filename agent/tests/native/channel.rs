@@ -11,20 +11,21 @@ use cygnet_protocol::message::{Reply, Request};
 use cygnet_protocol::plan::{Mode, Options, compile, layout_hash};
 use cygnet_protocol::store::{HashAlgorithm, NixHash, PathInfo, StorePath, parse_store_path};
 use cygnet_protocol::stream::{DataHello, DataReply, Record};
+use cygnet_protocol::trust::Trust;
 use nix_archive::nar::{CaseHack, encode_path};
 use rustix::process::Signal;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-const TOPLEVEL: &str = "/nix/store/1c5b8vw40dy178xlpddw65q9gf1h2186-nixos-system-pi-26.05";
+pub const TOPLEVEL: &str = "/nix/store/1c5b8vw40dy178xlpddw65q9gf1h2186-nixos-system-pi-26.05";
 
 fn layout() -> Value {
     json!({ "disk": {} })
 }
 
 /// A place where an installation was cut off after it had formatted.
-fn interrupted() -> (Place, Request) {
+pub fn interrupted() -> (Place, Request) {
     interrupted_in(Mode::Destroy)
 }
 
@@ -106,8 +107,13 @@ pub fn packed(paths: &[(PathInfo, Vec<u8>)], end: bool) -> Vec<u8> {
 
 /// Sends it on a data channel of its own and returns the answer.
 pub fn push(place: &Place, bytes: &[u8]) -> DataReply {
+    push_trusting(place, Trust::default(), bytes)
+}
+
+/// The same, with something asked for.
+pub fn push_trusting(place: &Place, trust: Trust, bytes: &[u8]) -> DataReply {
     let mut data = place.bridge("data");
-    data.say(&DataHello { protocol: 1, compression: "zstd".into() });
+    data.say(&DataHello { protocol: 1, compression: "zstd".into(), trust });
     data.send(bytes);
     data.close();
     let reply = data.hear();
@@ -124,7 +130,7 @@ fn refused(reply: DataReply) -> FaultCode {
 
 pub fn valid(client: &mut Client, paths: &[&StorePath]) -> Vec<StorePath> {
     match client.ask(&Request::QueryValid { paths: paths.iter().map(|path| (*path).clone()).collect() }) {
-        Reply::Valid { paths } => paths,
+        Reply::Valid { paths, .. } => paths,
         other => panic!("{other:?}"),
     }
 }

@@ -4,6 +4,7 @@ use cygnet_protocol::frame;
 use cygnet_protocol::message::{Hello, Reply, Request, Status};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -55,6 +56,11 @@ impl Place {
 
     /// Starts the daemon and waits until it tells systemd that it is ready.
     pub fn start(&self) -> Daemon {
+        self.start_with(&[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(&self, arguments: &[&OsStr]) -> Daemon {
         let notify = self.at("notify");
         let _ = std::fs::remove_file(&notify);
         let notifications = UnixDatagram::bind(&notify).unwrap();
@@ -62,6 +68,7 @@ impl Place {
         let log = std::fs::File::create(self.at("log")).unwrap();
         let child = self
             .daemon()
+            .args(arguments)
             .env("NOTIFY_SOCKET", &notify)
             .env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string())
             .stdout(Stdio::null())

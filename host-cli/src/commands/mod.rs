@@ -1,9 +1,12 @@
 //! One file for each command.
 
 mod abort;
+mod card;
 mod console;
 mod discover;
 mod disks;
+mod image;
+mod key;
 mod logs;
 mod manual;
 mod plan;
@@ -11,6 +14,7 @@ mod push;
 mod reboot;
 mod status;
 mod wait;
+mod wifi;
 
 use crate::cli::{Cli, Command};
 use crate::install;
@@ -22,6 +26,10 @@ use anyhow::Result;
 pub fn run(ui: &Ui, cli: &Cli) -> Result<()> {
     let target = |host: &crate::cli::Host| Target::new(&host.host, &cli.global);
     match &cli.command {
+        Command::Card(arguments) => card::run(ui, &cli.global, &arguments.command),
+        Command::Key(arguments) => key::run(ui, &cli.global, &arguments.command),
+        Command::Wifi(arguments) => wifi::run(ui, &arguments.command),
+        Command::Image(arguments) => image::run(ui, arguments),
         Command::Discover(arguments) => discover::run(ui, &cli.global, arguments),
         Command::Wait(arguments) => wait::run(ui, &cli.global, arguments),
         Command::Console(arguments) => console::run(ui, arguments),

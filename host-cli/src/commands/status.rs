@@ -33,6 +33,8 @@ fn text(status: &Status) -> String {
         ),
         ("State", state(&status.state)),
     ];
+    lines.extend(status.claim.iter().map(|claim| ("Claimed by", claim.clone())));
+    lines.extend(status.target.iter().map(|target| ("To become", target.clone())));
     if let Some(job) = &status.job {
         lines.push(("Installation", format!("{} (digest {})", job.toplevel, short(&job.digest))));
         lines.push((

@@ -43,7 +43,8 @@ impl KnownHosts {
     pub fn of(global: &Global) -> Self {
         let files = match &global.known_hosts {
             Some(file) => vec![file.clone()],
-            None => configured(&global.ssh_options),
+            // And the keys that were put on cards.
+            None => crate::card::pins::file().into_iter().chain(configured(&global.ssh_options)).collect(),
         };
         Self { files: files.into_iter().filter(|file| file.is_file()).collect() }
     }

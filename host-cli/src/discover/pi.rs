@@ -11,7 +11,8 @@ use std::net::IpAddr;
 pub const SERVICE: &str = "_cygnet._tcp.local.";
 
 /// The keys of the announcement; whatever else it has is not passed on.
-const KEYS: &[&str] = &["proto", "version", "state", "online", "code", "board", "serial", "host", "key", "job"];
+const KEYS: &[&str] =
+    &["proto", "version", "state", "online", "code", "board", "serial", "host", "key", "job", "claim", "toplevel"];
 /// The longest value that is passed on, characters.
 const MAX_VALUE: usize = 200;
 /// The most addresses of one Pi that are passed on.

@@ -15,13 +15,15 @@ use crate::control::{self, Control, unexpected};
 use crate::fit;
 use crate::interrupt;
 use crate::nix;
+use crate::push;
+use crate::push::caches::Caches;
 use crate::ssh::{Session, Target};
 use crate::ui::Ui;
 use crate::ui::summary::Summary;
 use anyhow::Result;
 use confirm::Answer;
 use cygnet_protocol::fault::Fault;
-use cygnet_protocol::message::{InstallOptions, MODES, Reply, Request, SECRETS, Status};
+use cygnet_protocol::message::{InstallOptions, MODES, Reply, Request, SECRETS, SUBSTITUTE, Status};
 use cygnet_protocol::plan::{Mode, Plan, Wanted, layout_hash};
 use decide::{Decision, Wish};
 use follower::Follower;
@@ -39,14 +41,22 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
         confirm::check_digest(digest)?;
     }
     let mut secrets = Secrets::read(&arguments.secrets)?;
+    let trust = push::trust::read(&arguments.trusted)?;
     let source = &arguments.source;
     let layout = nix::find_layout(ui, source)?;
     let closure = Arc::new(nix::find_closure(ui, source.flake.as_deref(), source.closure.as_deref())?);
+
+    let caches = Caches::find(ui, &arguments.trusted, &closure)?;
+    push::trust::look_ahead(&trust, &closure.paths, caches.is_some())?;
 
     let (session, mut control) = control::connect(target)?;
     let status = control.status()?;
     greet(ui, target, &session, &status);
     closure.check_system(&status.system)?;
+    push::trust::must_be_known(&control, &trust)?;
+    if caches.is_some() {
+        control.must_have(SUBSTITUTE)?;
+    }
 
     let wish = Wish {
         layout: layout_hash(&layout, source.mode),
@@ -54,7 +64,12 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
         yes: arguments.yes.clone(),
         fresh: arguments.fresh,
     };
-    let options = InstallOptions { reboot: !arguments.no_reboot, keep_host_key: !arguments.new_host_key };
+    let options = InstallOptions {
+        reboot: !arguments.no_reboot,
+        keep_host_key: !arguments.new_host_key,
+        carry_networks: !arguments.no_carry_networks,
+        trust,
+    };
     let request = |digest: String, secrets: &Secrets| Request::Install {
         disko: layout.clone(),
         digest,
@@ -119,7 +134,8 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
     };
 
     let key = session.host_key();
-    let mut watch = Watch::new(ui, target, closure.clone(), request(digest.clone(), &secrets), options.reboot);
+    let mut watch =
+        Watch::new(ui, target, closure.clone(), request(digest.clone(), &secrets), options.reboot).with_caches(caches);
     let ended = watch.see_through(session, control, follower)?;
     let pinned = match watch.own_keys() {
         _ if arguments.new_host_key => verify::Key::Any,

@@ -6,18 +6,19 @@ use crate::control::{self, Control};
 use crate::error::{fault, fault_of};
 use crate::interrupt;
 use crate::nix::Closure;
+use crate::push::caches::Caches;
 use crate::push::{self, Counters};
 use crate::ssh::{Session, Target};
 use crate::ui::Ui;
-use crate::ui::bar::{Bar, Unit};
+use crate::ui::sending::Sending;
 use crate::ui::summary::Sent;
 use crate::ui::timeline::Timeline;
 use anyhow::{Context, Result};
 use cygnet_protocol::event::{Event, EventKind, Phase, State};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::message::{Reply, Request};
+use cygnet_protocol::trust::Trust;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
@@ -58,6 +59,7 @@ pub struct Watch<'a> {
     ui: &'a Ui,
     target: &'a Target,
     closure: Arc<Closure>,
+    caches: Option<Caches>,
     /// The same request again goes on with the installation.
     request: Request,
     reboot: bool,
@@ -75,7 +77,7 @@ pub struct Watch<'a> {
 struct Push<'a> {
     counters: Arc<Counters>,
     begun: Instant,
-    bar: Option<Bar<'a>>,
+    shown: Option<Sending<'a>>,
 }
 
 impl<'a> Watch<'a> {
@@ -85,6 +87,7 @@ impl<'a> Watch<'a> {
             ui,
             target,
             closure,
+            caches: None,
             request,
             reboot,
             timeline: Timeline::new(ui),
@@ -97,6 +100,11 @@ impl<'a> Watch<'a> {
             installed: None,
             own_keys: None,
         }
+    }
+
+    /// Has the Pi fetch from these caches first.
+    pub fn with_caches(self, caches: Option<Caches>) -> Self {
+        Self { caches, ..self }
     }
 
     /// The ssh host keys that the installed system has kept, if it has; without them it has the card's.
@@ -216,6 +224,9 @@ impl<'a> Watch<'a> {
             EventKind::PhaseStarted if event.phase == Some(Phase::Register) => self.own_keys = None,
             _ => {}
         }
+        if let Some(push) = &self.pushing {
+            push.counters.hear(event);
+        }
         self.timeline.event(event);
         self.farewell();
         Ok(())
@@ -257,18 +268,19 @@ impl<'a> Watch<'a> {
     /// Starts to send the closure.
     fn send(&mut self, session: &Arc<Session>, follower: &Follower) -> Result<()> {
         let counters = Arc::new(Counters::default());
-        let tell = follower.tell.clone();
+        let (tell, caches) = (follower.tell.clone(), self.caches.clone());
         let (session, closure, shared) = (session.clone(), self.closure.clone(), counters.clone());
         std::thread::Builder::new()
             .name("push".into())
             .spawn(move || {
-                let result = Control::beside(&session)
-                    .and_then(|mut control| push::push(&session, &mut control, &closure, &shared));
+                let result = Control::beside(&session).and_then(|mut control| {
+                    push::push(&session, &mut control, &closure, &Trust::default(), caches.as_ref(), &shared)
+                });
                 // If the watcher is gone, nobody wants to know.
                 tell.send(Update::Pushed(result)).ok();
             })
             .context("starting a thread to send the closure")?;
-        self.pushing = Some(Push { counters, begun: Instant::now(), bar: None });
+        self.pushing = Some(Push { counters, begun: Instant::now(), shown: None });
         Ok(())
     }
 
@@ -294,19 +306,22 @@ impl<'a> Watch<'a> {
 
     fn end_push(&mut self) {
         self.timeline.sending = false;
-        if let Some(push) = self.pushing.take() {
+        if let Some(mut push) = self.pushing.take() {
+            if let Some(shown) = &mut push.shown {
+                shown.end(push.counters.look());
+            }
             self.sent = self.sent.and(push.counters.sent(push.begun.elapsed()));
         }
     }
 
     fn draw(&mut self) {
         let Some(push) = &mut self.pushing else { return };
-        let total = push.counters.total.load(Ordering::Relaxed);
-        if total > 0 {
+        let look = push.counters.look();
+        // What is kept of a disk is hashed first; the agent's own bar is about that.
+        if look.is_moving() {
             self.timeline.we_send();
             let ui = self.ui;
-            let bar = push.bar.get_or_insert_with(|| Bar::new(ui, "Sending the closure", Unit::Bytes, total));
-            bar.set(push.counters.nar.load(Ordering::Relaxed), total);
+            push.shown.get_or_insert_with(|| Sending::new(ui)).show(look);
         }
     }
 

@@ -10,10 +10,13 @@ use anyhow::{Context, Result};
 use cygnet_protocol::fault::FaultCode;
 use cygnet_protocol::message::ClosureSummary;
 use cygnet_protocol::store::{PathInfo, STORE_DIR, StorePath, parse_store_path};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-/// How many paths `nix path-info` is asked for at once; a command line may be 128 KiB long (execve(2)).
-const BATCH: usize = 500;
+/// How many store paths fit on a command line (128 KiB on Linux for one argument, 1 MiB for all on macOS).
+#[cfg(feature = "libzstd")]
+const MAX_ARGUMENTS: usize = 2000;
+
 /// What a NixOS system must have to be installed (nixpkgs, nixos/modules/system/activation/top-level.nix).
 const NEEDED: [&str; 4] = ["init", "activate", "bin/switch-to-configuration", "system"];
 
@@ -33,9 +36,8 @@ impl Closure {
     pub fn collect(ui: &Ui, path: &Path) -> Result<Self> {
         let toplevel = resolve(path)?;
         let name = toplevel.to_absolute_path();
-        let requisites = requisites(&name)?;
+        let infos = infos(&name)?;
         let system = check_toplevel(Path::new(&name))?;
-        let infos = infos(&requisites)?;
         for info in &infos {
             check_on_disk(info)?;
         }
@@ -102,56 +104,69 @@ fn resolve(path: &Path) -> Result<StorePath> {
     parse_store_path(&text).map_err(|cause| bad(format!("It leads to something else: {cause}.")))
 }
 
-/// All paths of the closure.
-fn requisites(toplevel: &str) -> Result<Vec<String>> {
-    let output = run(None, "nix-store", &["--query", "--requisites", toplevel])?;
+/// What the database knows of each path of the closure of `toplevel`: one question, however many they are.
+fn infos(toplevel: &str) -> Result<Vec<PathInfo>> {
+    let arguments = [
+        "path-info",
+        "--json",
+        "--recursive",
+        "--extra-experimental-features",
+        "nix-command",
+        // It is a question about this machine; without this, Nix looks for missing paths on the net.
+        "--option",
+        "substitute",
+        "false",
+        toplevel,
+    ];
+    let output = run(None, "nix", &arguments)?;
+    // Nix also fails for a missing path, but prints what it knows of the others.
+    let known = path_info::parse(&output.stdout);
+    if let Ok(known) = &known
+        && let Some(Known::Missing(path)) = known.iter().find(|known| matches!(known, Known::Missing(_)))
+    {
+        return Err(missing(path));
+    }
     if !output.success && output.stderr.contains("is not valid") {
         let named = output.stderr.split('\'').find(|part| part.starts_with(STORE_DIR)).unwrap_or(toplevel);
         return Err(missing(named));
     }
-    let stdout = output.or_fault("Asking Nix for the closure")?;
-    let paths: Vec<String> = stdout.split_whitespace().map(str::to_owned).collect();
-    if paths.is_empty() {
-        return Err(failed("Asking Nix for the closure", "It printed no store path at all."));
-    }
-    Ok(paths)
-}
-
-/// What the database knows of each.
-fn infos(paths: &[String]) -> Result<Vec<PathInfo>> {
-    let mut infos = Vec::with_capacity(paths.len());
-    for batch in paths.chunks(BATCH) {
-        let mut arguments = vec![
-            "path-info",
-            "--json",
-            "--extra-experimental-features",
-            "nix-command",
-            // It is a question about this machine; without this, Nix looks for missing paths on the net.
-            "--option",
-            "substitute",
-            "false",
-        ];
-        arguments.extend(batch.iter().map(String::as_str));
-        let output = run(None, "nix", &arguments)?;
-        // Nix also fails for a missing path, but prints what it knows of the others.
-        let known = path_info::parse(&output.stdout);
-        if let Ok(known) = &known
-            && let Some(Known::Missing(path)) = known.iter().find(|known| matches!(known, Known::Missing(_)))
-        {
-            return Err(missing(path));
-        }
-        let stdout = output.or_fault("Asking Nix about the store paths")?;
-        let known = path_info::parse(&stdout).context("asking Nix about the store paths")?;
-        infos.extend(known.into_iter().filter_map(|known| match known {
+    let stdout = output.or_fault("Asking Nix about the store paths")?;
+    let known = path_info::parse(&stdout).context("asking Nix about the store paths")?;
+    let mut infos: Vec<PathInfo> = known
+        .into_iter()
+        .filter_map(|known| match known {
             Known::Valid(info) => Some(info),
             Known::Missing(_) => None,
-        }));
+        })
+        .collect();
+    // By name, as far as references allow it later: the outputs and releases of a package, and the packages of a language,
+    // are like each other, and the stream looks back only so far.
+    infos.sort_by_cached_key(|info| (info.path.name().to_owned(), info.path.to_absolute_path()));
+    let told: HashSet<&StorePath> = infos.iter().map(|info| &info.path).collect();
+    let whole = told.iter().any(|path| path.to_absolute_path() == toplevel);
+    let lacking = infos.iter().flat_map(|info| &info.references).find(|path| !told.contains(path));
+    match (whole, lacking) {
+        (true, None) => Ok(infos),
+        (true, Some(path)) => Err(missing(&path.to_absolute_path())),
+        (false, _) => Err(failed("Asking Nix about the store paths", &format!("It told nothing of {toplevel}."))),
     }
-    if infos.len() != paths.len() {
-        let cause = format!("It was asked about {} paths and told of {}.", paths.len(), infos.len());
-        return Err(failed("Asking Nix about the store paths", &cause));
+}
+
+/// What the database knows of any paths.
+#[cfg(feature = "libzstd")]
+pub fn known(paths: &[StorePath]) -> Result<Vec<Known>> {
+    let mut all = Vec::new();
+    for paths in paths.chunks(MAX_ARGUMENTS) {
+        let mut arguments: Vec<String> =
+            ["path-info", "--json", "--extra-experimental-features", "nix-command", "--option", "substitute", "false"]
+                .map(str::to_owned)
+                .into();
+        arguments.extend(paths.iter().map(StorePath::to_absolute_path));
+        // It fails if one is missing, and prints what it knows all the same; or nothing, then none is known.
+        let output = run(None, "nix", &arguments)?;
+        all.extend(path_info::parse(&output.stdout).unwrap_or_default());
     }
-    Ok(infos)
+    Ok(all)
 }
 
 /// The platform, if all is there that the installation needs.

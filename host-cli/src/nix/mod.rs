@@ -1,9 +1,11 @@
 //! What is to be installed, from the Nix on this machine.
 //!
 //! [`flake`] builds the system and evaluates the layout, or [`layout`] reads it from a file; [`closure`] collects all
-//! store paths with what the database knows of them, read by [`path_info`]. [`run`] runs Nix's commands.
+//! store paths with what the database knows of them, read by [`path_info`]. [`run`] runs Nix's commands; [`copy`] says how
+//! Nix itself would be told to copy a closure to the agent.
 
 pub mod closure;
+pub mod copy;
 pub mod flake;
 pub mod layout;
 pub mod path_info;

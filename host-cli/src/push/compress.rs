@@ -1,37 +1,67 @@
-//! zstd frames (RFC 8878) around what is written: libzstd on Linux, an encoder in Rust elsewhere.
+//! zstd frames (RFC 8878) around what is written: libzstd on all cores, with a level that follows the link, or, in a build
+//! without C, an encoder in Rust.
 //!
-//! Both keep their windows far below what the agent accepts ([`cygnet_protocol::stream::MAX_WINDOW`]).
+//! Neither reaches further back than the agent allows.
 
 use std::io::{self, Write};
 
-/// The encoder of this platform.
-#[cfg(target_os = "linux")]
+/// The encoder of this build.
+#[cfg(feature = "libzstd")]
 pub type Compressor<W> = native::Native<W>;
-/// The encoder of this platform.
-#[cfg(not(target_os = "linux"))]
+/// The encoder of this build.
+#[cfg(not(feature = "libzstd"))]
 pub type Compressor<W> = chunked::Chunked<W>;
 
-#[cfg(target_os = "linux")]
+/// How compression is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuning {
+    /// How far the agent can look back, bytes; a power of two.
+    pub window: u64,
+    /// The level to begin with.
+    pub level: i32,
+}
+
+#[cfg(feature = "libzstd")]
 mod native {
     use super::*;
+    use zstd::stream::raw::CParameter;
 
-    /// libzstd's default: a few hundred MB/s on one core, so that the network stays the bottleneck.
-    const LEVEL: i32 = 3;
-    /// 2 MiB, log2 of bytes.
-    const WINDOW_LOG: u32 = 21;
+    /// What one core compresses at a time, bytes. Small enough for the first to be under way soon, large enough for matches;
+    /// what lies further back is found by long-distance matching, which sees the whole window.
+    const JOB: u32 = 8 * 1024 * 1024;
+    /// More cores than that are faster than any link at the highest level, and each takes memory.
+    const CORES: usize = 8;
 
     /// One frame for everything.
     pub struct Native<W: Write>(zstd::stream::write::Encoder<'static, W>);
 
     impl<W: Write> Native<W> {
         /// Starts a frame on `inner`.
-        pub fn new(inner: W) -> io::Result<Self> {
-            let mut encoder = zstd::stream::write::Encoder::new(inner, LEVEL)?;
-            encoder.window_log(WINDOW_LOG)?;
+        ///
+        /// # Errors
+        /// If libzstd has no memory.
+        pub fn new(inner: W, tuning: Tuning) -> io::Result<Self> {
+            let mut encoder = zstd::stream::write::Encoder::new(inner, tuning.level)?;
+            encoder.window_log(tuning.window.ilog2())?;
+            encoder.long_distance_matching(true)?;
+            let cores = std::thread::available_parallelism().map_or(1, usize::from).min(CORES);
+            encoder.set_parameter(CParameter::NbWorkers(u32::try_from(cores).unwrap_or(1)))?;
+            encoder.set_parameter(CParameter::JobSize(JOB))?;
             Ok(Self(encoder))
         }
 
+        /// What is written from now on is compressed at this level.
+        ///
+        /// # Errors
+        /// Never with more than one thread (zstd.h, `ZSTD_c_nbWorkers`: the level may change while compressing).
+        pub fn set_level(&mut self, level: i32) -> io::Result<()> {
+            self.0.set_parameter(CParameter::CompressionLevel(level))
+        }
+
         /// Ends the frame and gives `inner` back.
+        ///
+        /// # Errors
+        /// Those of `inner`.
         pub fn finish(self) -> io::Result<W> {
             self.0.finish()
         }
@@ -47,7 +77,7 @@ mod native {
     }
 }
 
-#[cfg(any(not(target_os = "linux"), test))]
+#[cfg(any(not(feature = "libzstd"), test))]
 mod chunked {
     use super::*;
     use ruzstd::encoding::{CompressionLevel, compress_to_vec};
@@ -63,11 +93,26 @@ mod chunked {
 
     impl<W: Write> Chunked<W> {
         /// Collects chunks for `inner`.
-        pub fn new(inner: W) -> io::Result<Self> {
+        ///
+        /// # Errors
+        /// Never.
+        pub fn new(inner: W, _: Tuning) -> io::Result<Self> {
             Ok(Self { inner, chunk: Vec::with_capacity(CHUNK) })
         }
 
+        /// It has only one.
+        ///
+        /// # Errors
+        /// Never.
+        #[cfg_attr(test, expect(dead_code))]
+        pub fn set_level(&mut self, _: i32) -> io::Result<()> {
+            Ok(())
+        }
+
         /// Writes the last chunk and gives `inner` back.
+        ///
+        /// # Errors
+        /// Those of `inner`.
         pub fn finish(mut self) -> io::Result<W> {
             self.pass_on()?;
             Ok(self.inner)
@@ -101,7 +146,7 @@ mod chunked {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cygnet_protocol::stream::MAX_WINDOW;
+    use cygnet_protocol::stream::{MAX_WINDOW, SHORT_WINDOW};
     use ruzstd::decoding::StreamingDecoder;
     use std::io::Read;
 
@@ -120,7 +165,7 @@ mod tests {
     fn unpack(mut packed: &[u8]) -> (Vec<u8>, u64) {
         let (mut out, mut widest) = (vec![], 0);
         while !packed.is_empty() {
-            let mut decoder = StreamingDecoder::new(&mut packed).unwrap();
+            let mut decoder = StreamingDecoder::new_with_max_window_size(&mut packed, MAX_WINDOW).unwrap();
             widest = widest.max(decoder.decoder.content_size());
             decoder.read_to_end(&mut out).unwrap();
         }
@@ -128,22 +173,29 @@ mod tests {
     }
 
     #[test]
-    fn libzstd_can_be_unpacked_in_rust() {
-        let mut encoder = Compressor::new(vec![]).unwrap();
-        encoder.write_all(&sample()).unwrap();
-        let packed = encoder.finish().unwrap();
-        assert!(packed.len() < sample().len());
-        assert_eq!(unpack(&packed).0, sample());
+    fn libzstd_can_be_unpacked_in_rust_whatever_the_level_does() {
+        for window in [SHORT_WINDOW, MAX_WINDOW] {
+            let mut encoder = Compressor::new(vec![], Tuning { window, level: 3 }).unwrap();
+            encoder.write_all(&sample()).unwrap();
+            for level in [12, 1] {
+                encoder.set_level(level).unwrap();
+                encoder.write_all(&sample()).unwrap();
+            }
+            let packed = encoder.finish().unwrap();
+            assert!(packed.len() < sample().len() * 5 / 2, "{}", packed.len());
+            assert!(unpack(&packed).0 == [sample(), sample(), sample()].concat());
+        }
     }
 
     #[test]
     fn the_encoder_in_rust_makes_small_frames() {
-        let mut encoder = chunked::Chunked::new(vec![]).unwrap();
+        let tuning = Tuning { window: SHORT_WINDOW, level: 3 };
+        let mut encoder = chunked::Chunked::new(vec![], tuning).unwrap();
         encoder.write_all(&sample()).unwrap();
         let packed = encoder.finish().unwrap();
         let (out, widest) = unpack(&packed);
-        assert_eq!(out, sample());
-        assert!(widest <= MAX_WINDOW);
-        assert!(chunked::Chunked::new(vec![]).unwrap().finish().unwrap().is_empty());
+        assert!(out == sample());
+        assert!(widest <= SHORT_WINDOW);
+        assert!(chunked::Chunked::new(vec![], tuning).unwrap().finish().unwrap().is_empty());
     }
 }

@@ -36,6 +36,36 @@ pub fn references_first(infos: Vec<PathInfo>) -> Vec<PathInfo> {
     order.into_iter().filter_map(|i| infos[i].take()).collect()
 }
 
+/// Puts the paths of one kind together as far as references allow: each change costs what the stream could look back on.
+///
+/// `paths` are in order, references first, and so is the result; a reference to anything else is no obstacle.
+#[cfg(feature = "libzstd")]
+pub fn by_kind<T>(paths: Vec<T>, info: impl Fn(&T) -> &PathInfo, kind: impl Fn(&T) -> bool) -> Vec<T> {
+    let index: HashMap<&StorePath, usize> = paths.iter().enumerate().map(|(i, path)| (&info(path).path, i)).collect();
+    let references: Vec<Vec<usize>> = paths
+        .iter()
+        .enumerate()
+        .map(|(i, path)| {
+            info(path).references.iter().filter_map(|path| index.get(path).copied()).filter(|j| *j < i).collect()
+        })
+        .collect();
+    let mut sent = vec![false; paths.len()];
+    let mut order = Vec::with_capacity(paths.len());
+    let mut present = paths.first().is_some_and(&kind);
+    while order.len() < paths.len() {
+        // One pass finds all of a kind that can go, as references come first in the list.
+        for (i, path) in paths.iter().enumerate() {
+            if !sent[i] && kind(path) == present && references[i].iter().all(|j| sent[*j]) {
+                sent[i] = true;
+                order.push(i);
+            }
+        }
+        present = !present;
+    }
+    let mut paths: Vec<Option<T>> = paths.into_iter().map(Some).collect();
+    order.into_iter().filter_map(|i| paths[i].take()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +110,19 @@ mod tests {
     #[test]
     fn a_cycle_does_not_hang_and_loses_nothing() {
         assert_eq!(sorted(&["a: b", "b: a", "c:"]), "cab");
+    }
+
+    #[test]
+    fn kinds_come_together_but_never_before_what_they_refer_to() {
+        let grouped = |text: &[&str]| -> String {
+            let paths = references_first(closure(text));
+            let upper = |info: &PathInfo| info.path.name().chars().all(char::is_uppercase);
+            by_kind(paths, |info| info, upper).iter().map(|info| info.path.name().to_owned()).collect()
+        };
+        assert_eq!(grouped(&["a:", "B:", "c:", "D:"]), "acBD");
+        assert_eq!(grouped(&["a:", "B: a", "c: B", "D: z", "E: c"]), "aBDcE");
+        assert_eq!(grouped(&["X: y", "y: X"]).len(), 2);
+        assert_eq!(grouped(&[]), "");
     }
 
     #[test]

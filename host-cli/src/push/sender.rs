@@ -1,18 +1,21 @@
-//! Writes the data stream: the hello, then each store path's record and its NAR, packed.
+//! Writes the data stream: the hello, then each store path's record and its NAR, packed, or as a patch.
 
 use super::Counters;
-use super::compress::Compressor;
+use super::compress::{Compressor, Tuning};
+use super::dense::Dense;
+use super::pace::{Follow, Gauge, Outlet, Pace, Queue, queue};
+#[cfg(feature = "libzstd")]
+use super::patch::Patches;
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::frame::{self, FrameError};
-use cygnet_protocol::store::PathInfo;
+#[cfg(feature = "libzstd")]
+use cygnet_protocol::store::STORE_DIR;
+use cygnet_protocol::store::{Kin, PathInfo};
 use cygnet_protocol::stream::{DataHello, Record};
 use nix_archive::nar::{self, CaseHack};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::Ordering;
-
-/// How much is collected before ssh gets it, bytes.
-const BUFFER: usize = 256 * 1024;
 
 /// Why not everything was sent.
 #[derive(Debug)]
@@ -40,31 +43,198 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// A store path that is to be sent.
+#[derive(Debug, Clone)]
+pub struct Item<'a> {
+    /// It.
+    pub info: &'a PathInfo,
+    /// So many bytes of its NAR are there already.
+    pub from: u64,
+    /// What it is sent as a patch against.
+    pub base: Option<Kin>,
+}
+
+impl Item<'_> {
+    fn record(&self) -> Record {
+        let (info, from) = (self.info.clone(), self.from);
+        match (&self.base, from) {
+            (Some(kin), _) => Record::Patched { from, base: kin.base.clone(), info },
+            (None, 0) => Record::Nar(info),
+            (None, _) => Record::Rest { from, info },
+        }
+    }
+}
+
 /// Sends `paths`, which must be in order, and the end. `output` is closed afterwards.
-pub fn send(output: impl Write, protocol: u32, paths: &[&PathInfo], counters: &Counters) -> Result<(), Failure> {
-    let mut output = BufWriter::with_capacity(BUFFER, Wire { inner: output, counters });
-    frame::send(&mut output, &DataHello { protocol, compression: "zstd".into() })?;
-    let mut packed = Compressor::new(output)?;
-    for info in paths {
-        line(&mut packed, &Record::Nar((*info).clone()))?;
-        nar(&mut packed, info, Path::new(&info.path.to_absolute_path()), counters)?;
+pub fn send(
+    output: impl Write + Send,
+    hello: &DataHello,
+    window: u64,
+    paths: &[Item<'_>],
+    counters: &Counters,
+) -> Result<(), Failure> {
+    let (queue, outlet) = queue();
+    let broken = outlet.failed();
+    std::thread::scope(|scope| {
+        let link = scope.spawn(move || outlet.run(Wire { inner: output, counters }));
+        let result = stream(queue, hello, window, paths, counters);
+        // The queue is gone now, so this ends as soon as the link has taken all that is in it.
+        let ended =
+            link.join().map_err(|_| Failure::Pipe(io::Error::other("the thread that writes to ssh has panicked")));
+        result?;
+        ended?;
+        Ok(Outlet::failure(&broken)?)
+    })
+}
+
+fn stream(
+    mut queue: Queue,
+    hello: &DataHello,
+    window: u64,
+    paths: &[Item<'_>],
+    counters: &Counters,
+) -> Result<(), Failure> {
+    frame::send(&mut queue, hello)?;
+    let mut packer = Packer::new(queue, window);
+    for item in paths {
+        let line = line(&item.record())?;
+        let path = item.info.path.to_absolute_path();
+        #[cfg(feature = "libzstd")]
+        if let Some(kin) = &item.base {
+            let patches = packer.patches()?;
+            patches.plain(line)?;
+            let mut patch = patches.path(item.info, item.from, kin);
+            nar(&mut patch, item.info, item.from, Path::new(&path), counters)?;
+            patch.pass_on()?;
+            counters.patched_paths.fetch_add(1, Ordering::Relaxed);
+            counters.patched_bytes.fetch_add(item.info.nar_size - item.from, Ordering::Relaxed);
+            counters.paths.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
+        let plain = packer.plain()?;
+        plain.write_all(&line)?;
+        nar(plain, item.info, item.from, Path::new(&path), counters)?;
         counters.paths.fetch_add(1, Ordering::Relaxed);
     }
-    line(&mut packed, &Record::End { paths: paths.len() as u64 })?;
-    packed.finish()?.flush()?;
+    packer.plain()?.write_all(&line(&Record::End { paths: paths.len() as u64 })?)?;
+    packer.finish()?.flush()?;
     Ok(())
 }
 
-/// One record, without the flush that would end a block of the compressor.
-fn line(output: &mut impl Write, record: &Record) -> Result<(), Failure> {
-    let mut text = Vec::new();
-    frame::send(&mut text, record)?;
-    Ok(output.write_all(&text)?)
+/// What is written goes through one of these.
+enum Output {
+    /// Nothing is begun.
+    Idle(Queue),
+    /// One frame, until something else is wanted.
+    Plain(Paced),
+    /// Frames that look back on bases.
+    #[cfg(feature = "libzstd")]
+    Patches(Patches<Queue>),
 }
 
-/// The NAR of `path`, which must be as long as the record said.
-fn nar(output: &mut impl Write, info: &PathInfo, path: &Path, counters: &Counters) -> Result<(), Failure> {
-    let mut measured = Measured { inner: output, left: info.nar_size, failure: None, counters };
+/// Changes between the kinds of frames.
+struct Packer {
+    /// None only after a failure.
+    output: Option<Output>,
+    window: u64,
+    gauge: Gauge,
+    pace: Pace,
+}
+
+impl Packer {
+    fn new(queue: Queue, window: u64) -> Self {
+        let gauge = queue.gauge();
+        Self { output: Some(Output::Idle(queue)), window, gauge, pace: Pace::new() }
+    }
+
+    fn follow(&self) -> Follow {
+        Follow::new(self.pace, self.gauge.clone())
+    }
+
+    /// Ends what is begun.
+    fn idle(&mut self) -> io::Result<Queue> {
+        match self.output.take() {
+            Some(Output::Idle(queue)) => Ok(queue),
+            Some(Output::Plain(paced)) => {
+                self.pace = paced.follow.pace();
+                paced.packed.finish()
+            }
+            #[cfg(feature = "libzstd")]
+            Some(Output::Patches(patches)) => {
+                let (queue, pace) = patches.finish()?;
+                self.pace = pace;
+                Ok(queue)
+            }
+            None => Err(io::Error::other("writing went wrong before")),
+        }
+    }
+
+    fn plain(&mut self) -> io::Result<&mut Paced> {
+        if !matches!(self.output, Some(Output::Plain(_))) {
+            let queue = self.idle()?;
+            let packed = Compressor::new(queue, Tuning { window: self.window, level: self.pace.level() })?;
+            let (level, follow) = (self.pace.level(), self.follow());
+            self.output = Some(Output::Plain(Paced { packed, level, follow, dense: Dense::new() }));
+        }
+        match &mut self.output {
+            Some(Output::Plain(paced)) => Ok(paced),
+            _ => Err(io::Error::other("writing went wrong before")),
+        }
+    }
+
+    #[cfg(feature = "libzstd")]
+    fn patches(&mut self) -> io::Result<&mut Patches<Queue>> {
+        if !matches!(self.output, Some(Output::Patches(_))) {
+            let queue = self.idle()?;
+            self.output = Some(Output::Patches(Patches::new(queue, STORE_DIR.into(), self.follow())?));
+        }
+        match &mut self.output {
+            Some(Output::Patches(patches)) => Ok(patches),
+            _ => Err(io::Error::other("writing went wrong before")),
+        }
+    }
+
+    fn finish(mut self) -> io::Result<Queue> {
+        self.idle()
+    }
+}
+
+/// A compressor whose level follows the link, unless no level is of any use.
+struct Paced {
+    packed: Compressor<Queue>,
+    level: i32,
+    follow: Follow,
+    dense: Dense,
+}
+
+impl Write for Paced {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let wanted = self.follow.level();
+        let level = if self.dense.is() { Pace::LOWEST } else { wanted };
+        if level != self.level {
+            self.packed.set_level(level)?;
+            self.level = level;
+        }
+        let taken = self.packed.write(bytes)?;
+        self.dense.pass(&bytes[..taken]);
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.packed.flush()
+    }
+}
+
+/// A record as it is written.
+fn line(record: &Record) -> Result<Vec<u8>, Failure> {
+    let mut text = Vec::new();
+    frame::send(&mut text, record)?;
+    Ok(text)
+}
+
+/// The NAR of `path` without its first `from` bytes; it must be as long as the record said.
+fn nar(output: &mut impl Write, info: &PathInfo, from: u64, path: &Path, counters: &Counters) -> Result<(), Failure> {
+    let mut measured = Measured { inner: output, skip: from, left: info.nar_size, failure: None, counters };
     let result = nar::encode_path(&mut measured, path, CaseHack::native());
     let Measured { left, failure, .. } = measured;
     match (failure, result) {
@@ -106,6 +276,8 @@ enum Overflow {
 /// Counts a NAR's bytes while they go by, and remembers why they don't.
 struct Measured<'a, W> {
     inner: &'a mut W,
+    /// So many more bytes are there already.
+    skip: u64,
     left: u64,
     failure: Option<Overflow>,
     counters: &'a Counters,
@@ -118,13 +290,15 @@ impl<W: Write> Write for Measured<'_, W> {
             self.failure = Some(Overflow::TooLong);
             return Err(io::Error::other("too long"));
         }
+        let skipped = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
         // Whole, so that an error is seen here and not inside the encoder.
-        if let Err(error) = self.inner.write_all(bytes) {
+        if let Err(error) = self.inner.write_all(&bytes[skipped..]) {
             self.failure = Some(Overflow::Io(error));
             return Err(io::Error::other("not sent"));
         }
+        self.skip -= skipped as u64;
         self.left -= length;
-        self.counters.nar.fetch_add(length, Ordering::Relaxed);
+        self.counters.nar.fetch_add(length - skipped as u64, Ordering::Relaxed);
         Ok(bytes.len())
     }
 
@@ -173,6 +347,7 @@ impl<W: Write> Write for Wire<'_, W> {
 mod tests {
     use super::*;
     use cygnet_protocol::store::{NixHash, parse_store_path};
+    use cygnet_protocol::stream::SHORT_WINDOW;
 
     fn info(nar_size: u64) -> PathInfo {
         PathInfo {
@@ -200,11 +375,15 @@ mod tests {
         let (dir, size) = tree();
         let counters = Counters::default();
         let mut out = vec![];
-        nar(&mut out, &info(size), dir.path(), &counters).unwrap();
+        nar(&mut out, &info(size), 0, dir.path(), &counters).unwrap();
         assert_eq!(out.len() as u64, size);
         assert_eq!(counters.nar.load(Ordering::Relaxed), size);
+        let mut rest = vec![];
+        nar(&mut rest, &info(size), 70_001, dir.path(), &counters).unwrap();
+        assert!(rest == out[70_001..]);
+        assert_eq!(counters.nar.load(Ordering::Relaxed), 2 * size - 70_001);
         for wrong in [0, size - 8, size + 8] {
-            match nar(&mut vec![], &info(wrong), dir.path(), &counters) {
+            match nar(&mut vec![], &info(wrong), 0, dir.path(), &counters) {
                 Err(Failure::Local(fault)) => assert_eq!(fault.code, FaultCode::HashMismatch),
                 other => panic!("{wrong}: {other:?}"),
             }
@@ -213,7 +392,7 @@ mod tests {
 
     #[test]
     fn a_path_that_is_gone_is_named() {
-        match nar(&mut vec![], &info(100_000), Path::new("/nix/store/no-such"), &Counters::default()) {
+        match nar(&mut vec![], &info(100_000), 0, Path::new("/nix/store/no-such"), &Counters::default()) {
             Err(Failure::Local(fault)) => {
                 assert_eq!(fault.code, FaultCode::PathMissing);
                 assert!(fault.what.contains("no-such"), "{fault}");
@@ -222,11 +401,15 @@ mod tests {
         }
     }
 
+    fn hello() -> DataHello {
+        DataHello { protocol: 1, compression: "zstd".into(), trust: Default::default() }
+    }
+
     #[test]
     fn an_early_answer_stops_the_sender() {
         let counters = Counters::default();
         counters.stop.store(true, Ordering::Release);
-        assert!(matches!(send(vec![], 1, &[], &counters), Err(Failure::Stopped)));
+        assert!(matches!(send(vec![], &hello(), SHORT_WINDOW, &[], &counters), Err(Failure::Stopped)));
     }
 
     #[test]
@@ -240,7 +423,7 @@ mod tests {
                 Ok(())
             }
         }
-        match send(Closed, 1, &[], &Counters::default()) {
+        match send(Closed, &hello(), SHORT_WINDOW, &[], &Counters::default()) {
             Err(Failure::Pipe(error)) => assert_eq!(error.kind(), io::ErrorKind::BrokenPipe),
             other => panic!("{other:?}"),
         }
@@ -250,7 +433,7 @@ mod tests {
     fn an_empty_closure_is_a_hello_and_an_end() {
         let counters = Counters::default();
         let mut out = vec![];
-        send(&mut out, 1, &[], &counters).unwrap();
+        send(&mut out, &hello(), SHORT_WINDOW, &[], &counters).unwrap();
         let hello = frame::read_line(&mut out.as_slice()).unwrap();
         assert_eq!(hello, br#"{"type":"data","protocol":1,"compression":"zstd"}"#);
         assert_eq!(counters.wire.load(Ordering::Relaxed), out.len() as u64);

@@ -58,8 +58,9 @@ fn changed_key(host: &str, stderr: &str) -> Fault {
         ),
         format!(
             "Compare the fingerprint with the one that the Pi shows on its console or that `cygnet discover` shows; if it \
-             is right, forget the old key with `ssh-keygen -R {}`.",
-            bare(host)
+             is right, forget the old key with `ssh-keygen -R {}{}`.",
+            bare(host),
+            offending(stderr).map(|file| format!(" -f {file}")).unwrap_or_default()
         ),
     )
 }
@@ -166,6 +167,13 @@ fn no_agent(ending: Ending<'_>) -> Fault {
         cause,
         "Boot the Pi from a card with cygnet's bootstrap image; on the Pi, `systemctl status cygnetd` tells more.",
     )
+}
+
+/// The file with the old key, if it is not ssh's own: `Offending ED25519 key in FILE:LINE`.
+fn offending(stderr: &str) -> Option<&str> {
+    let line = stderr.lines().find(|line| line.starts_with("Offending "))?;
+    let (file, _) = line.split_once(" key in ")?.1.rsplit_once(':')?;
+    (!file.ends_with("/.ssh/known_hosts")).then_some(file)
 }
 
 /// The host without the user.

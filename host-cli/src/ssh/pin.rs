@@ -77,6 +77,11 @@ impl HostKey {
         parse(&format!("{kind} {}", words.next()?))
     }
 
+    /// The key as a line of a public key file has it, without a comment.
+    pub fn line(&self) -> String {
+        format!("{} {}", self.kind, self.base64)
+    }
+
     /// The fingerprint as `ssh-keygen -l` prints it: `SHA256:…`.
     pub fn fingerprint(&self) -> Option<String> {
         let dir = tempfile::tempdir().ok()?;

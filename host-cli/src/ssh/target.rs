@@ -1,11 +1,12 @@
 //! Whom to reach, and with which options of ssh(1).
 
+use crate::card::pins;
 use crate::cli::Global;
 use crate::error::fault;
 use anyhow::Result;
 use cygnet_protocol::fault::FaultCode;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// How long a TCP connection may take to come about, seconds.
@@ -82,7 +83,7 @@ impl Target {
 
     /// The options that say which host keys are right; [`super::pin`] has others for a pinned key.
     pub fn key_options(&self) -> Vec<String> {
-        let Some(file) = &self.known_hosts else { return vec![] };
+        let Some(file) = &self.known_hosts else { return self.pinned_options() };
         let strict = if self.is_known() { "yes" } else { "accept-new" };
         vec![
             "-o".into(),
@@ -94,25 +95,43 @@ impl Target {
         ]
     }
 
+    /// For a host whose key was put on its card: that key is known, beside those that the person knows, and there is no
+    /// question.
+    fn pinned_options(&self) -> Vec<String> {
+        let Some(file) = pins::file().filter(|file| file.is_file()) else { return vec![] };
+        let config = self.config();
+        if !has(&file, &known_as(&config, &self.host)) {
+            return vec![];
+        }
+        let own = config.iter().find(|(key, _)| key == "userknownhostsfile").map(|(_, files)| files.as_str());
+        vec![
+            "-o".into(),
+            format!("UserKnownHostsFile=\"{}\" {}", file.display(), own.unwrap_or("~/.ssh/known_hosts")),
+            "-o".into(),
+            "StrictHostKeyChecking=yes".into(),
+            "-o".into(),
+            "UpdateHostKeys=no".into(),
+        ]
+    }
+
     /// Is there a key for the host in the file given with `--known-hosts`?
     fn is_known(&self) -> bool {
-        let Some(file) = &self.known_hosts else { return false };
-        let config = self.config();
-        let value = |key: &str| config.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
-        let name = match (value("hostkeyalias"), value("hostname"), value("port")) {
-            (Some(alias), ..) if alias != "none" => alias.to_owned(),
-            (_, Some(host), Some("22") | None) => host.to_owned(),
-            (_, Some(host), Some(port)) => format!("[{host}]:{port}"),
-            (_, None, _) => self.host.rsplit('@').next().unwrap_or(&self.host).to_owned(),
-        };
-        Command::new("ssh-keygen")
-            .args(["-F", &name, "-f"])
-            .arg(file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success())
+        self.known_hosts.as_ref().is_some_and(|file| has(file, &self.known_as()))
+    }
+
+    /// The name under which ssh looks for the host's key.
+    pub fn known_as(&self) -> String {
+        known_as(&self.config(), &self.host)
+    }
+
+    /// The options of ssh_config(5) that were given on the command line.
+    pub fn options(&self) -> &[String] {
+        &self.ssh_options
+    }
+
+    /// The private key that was given on the command line.
+    pub fn identity(&self) -> Option<&Path> {
+        self.identity.as_deref()
     }
 
     /// What ssh_config(5) comes to for this host, as `ssh -G` tells; empty if ssh can't tell.
@@ -120,6 +139,29 @@ impl Target {
         let output = self.command().args(["-G", "--", &self.host]).stdin(Stdio::null()).output();
         output.map(|output| parse_config(&String::from_utf8_lossy(&output.stdout))).unwrap_or_default()
     }
+}
+
+/// The name that ssh looks for, by what its configuration comes to.
+fn known_as(config: &[(String, String)], host: &str) -> String {
+    let value = |key: &str| config.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
+    match (value("hostkeyalias"), value("hostname"), value("port")) {
+        (Some(alias), ..) if alias != "none" => alias.to_owned(),
+        (_, Some(host), Some("22") | None) => host.to_owned(),
+        (_, Some(host), Some(port)) => format!("[{host}]:{port}"),
+        (_, None, _) => host.rsplit('@').next().unwrap_or(host).to_owned(),
+    }
+}
+
+/// Does a file of known hosts have a key of this name?
+fn has(file: &Path, name: &str) -> bool {
+    Command::new("ssh-keygen")
+        .args(["-F", name, "-f"])
+        .arg(file)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 /// `keyword value` lines.

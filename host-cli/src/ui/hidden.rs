@@ -28,7 +28,7 @@ impl Ui {
                 FaultCode::Declined,
                 "Nothing was done, because nothing was typed.",
                 "The terminal's input has ended.",
-                "Type the passphrase, or give it with `--secret NAME=FILE`.",
+                "Type the passphrase, or give it in a file: `--secret NAME=FILE`, `--passphrase-file FILE`.",
             )
         })
     }

@@ -1,11 +1,12 @@
 //! All that a person or a script sees: data on stdout, everything else on stderr.
 //!
-//! [`format`] turns numbers into text, `hidden` reads passphrases, [`bar`] shows how far something is, [`timeline`] renders the agent's events,
-//! [`summary`] is the account at the end.
+//! [`format`] turns numbers into text, `hidden` reads passphrases, [`bar`] shows how far something is, [`sending`] how a closure gets over,
+//! [`timeline`] renders the agent's events,//! [`summary`] is the account at the end.
 
 pub mod bar;
 pub mod format;
 mod hidden;
+pub mod sending;
 pub mod summary;
 pub mod timeline;
 

@@ -78,7 +78,7 @@ impl<'a> Timeline<'a> {
                 }
                 self.output.push_back(line.clone());
             }
-            EventKind::Progress { done, total, unit } if !self.sending => {
+            EventKind::Progress { done, total, unit, .. } if !self.sending => {
                 let unit = match unit.as_str() {
                     "bytes" => Unit::Bytes,
                     "paths" => Unit::Paths,
@@ -165,7 +165,7 @@ pub fn line(event: &Event) -> String {
         EventKind::Skipped { why } => format!("skipped: {why}"),
         EventKind::Task { text } => text.clone(),
         EventKind::Output { line } => format!("| {line}"),
-        EventKind::Progress { done, total, unit } => format!("{done} of {total} {unit}"),
+        EventKind::Progress { done, total, unit, .. } => format!("{done} of {total} {unit}"),
         EventKind::Warning { text } => format!("warning: {text}"),
         EventKind::Failed { fault } => format!("failed: {fault}"),
         EventKind::StateChanged { to } => format!("state: {}", to.name()),

@@ -129,6 +129,8 @@ pub fn gather(cache_dir: &Path, settings: &Settings) -> Result<Inputs> {
         | Variant::TinyBootLoaderFails
         | Variant::TinyWrongArchitecture
         | Variant::TinyHuge
+        | Variant::TinyLong
+        | Variant::TinyTwin
         | Variant::TinyNoHostId
         | Variant::TinyOtherDisks => (download(cache_dir, Arch::Arm64, TINY)?, None),
     };
@@ -169,7 +171,7 @@ fn is_left_out(name: &str) -> bool {
 }
 
 /// Debian's static busybox for this machine: the only program that builders run besides kmod's.
-fn host_tools(cache_dir: &Path) -> Result<PathBuf> {
+pub(crate) fn host_tools(cache_dir: &Path) -> Result<PathBuf> {
     let arch = match std::env::consts::ARCH {
         "aarch64" => Arch::Arm64,
         _ => Arch::Amd64,
@@ -189,7 +191,7 @@ fn host_tools(cache_dir: &Path) -> Result<PathBuf> {
 }
 
 /// The path of a system tool; root's PATH need not have the directory it is in.
-fn find_tool(name: &str) -> Result<String> {
+pub(crate) fn find_tool(name: &str) -> Result<String> {
     for dir in ["/usr/sbin", "/sbin", "/usr/bin", "/bin"] {
         let path = Path::new(dir).join(name);
         if path.exists() {

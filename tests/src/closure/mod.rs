@@ -44,6 +44,10 @@ pub enum Variant {
     TinyWrongArchitecture,
     /// As [`Variant::Tiny`] and 600 MB of bytes that no compression shrinks.
     TinyHuge,
+    /// As [`Variant::Tiny`] and one store path of 240 MB that no compression shrinks.
+    TinyLong,
+    /// As [`Variant::Tiny`] and one store path of 4 MB that hardly differs from one host to another.
+    TinyTwin,
     /// As [`Variant::Tiny`], but without `etc/hostid`.
     TinyNoHostId,
     /// As [`Variant::Tiny`], with an `etc/fstab` that has a file system more than the layout.
@@ -52,13 +56,15 @@ pub enum Variant {
 
 impl Variant {
     /// All of them.
-    pub const ALL: [Variant; 8] = [
+    pub const ALL: [Variant; 10] = [
         Variant::Full,
         Variant::Tiny,
         Variant::TinyActivationFails,
         Variant::TinyBootLoaderFails,
         Variant::TinyWrongArchitecture,
         Variant::TinyHuge,
+        Variant::TinyLong,
+        Variant::TinyTwin,
         Variant::TinyNoHostId,
         Variant::TinyOtherDisks,
     ];
@@ -72,6 +78,8 @@ impl Variant {
             Variant::TinyBootLoaderFails => "tinyBootLoaderFails",
             Variant::TinyWrongArchitecture => "tinyWrongArchitecture",
             Variant::TinyHuge => "tinyHuge",
+            Variant::TinyLong => "tinyLong",
+            Variant::TinyTwin => "tinyTwin",
             Variant::TinyNoHostId => "tinyNoHostId",
             Variant::TinyOtherDisks => "tinyOtherDisks",
         }

@@ -56,7 +56,7 @@ impl Nix {
     }
 
     /// Builds `attribute` of the expression in `file`; `link` becomes the garbage-collector root.
-    pub(super) fn build(&self, file: &Path, inputs: &Path, attribute: &str, link: &Path) -> Result<PathBuf> {
+    pub(crate) fn build(&self, file: &Path, inputs: &Path, attribute: &str, link: &Path) -> Result<PathBuf> {
         run(self
             .command("nix-build")
             .arg(file)

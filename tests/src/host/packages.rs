@@ -32,6 +32,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mount", "shows devices to the module build"),
     ("openssh-client", "logs in on the Pi"),
     ("nix-bin", "builds closures and copies them"),
+    ("sqlite3", "registers signatures in Nix databases"),
+    ("busybox-static", "serves binary caches"),
+    ("curl", "fetches from binary caches"),
     ("debian-archive-keyring", "checks Debian's signatures"),
 ];
 
@@ -81,17 +84,17 @@ pub fn ensure_package_lists() -> Result<()> {
 ///
 /// # Errors
 /// If rustup is there but can't install the target, or if there is neither rustup nor the target.
-pub fn ensure_rust_target() -> Result<()> {
+pub fn ensure_rust_target(target: &str) -> Result<()> {
     let sysroot =
         stdout_of(tool("rustc").args(["--print", "sysroot"])).context("asking rustc where its targets are")?;
-    let libraries = Path::new(sysroot.trim()).join("lib/rustlib").join(AGENT_TARGET).join("lib");
+    let libraries = Path::new(sysroot.trim()).join("lib/rustlib").join(target).join("lib");
     if libraries.is_dir() {
         return Ok(());
     }
-    eprintln!("host: adding the Rust target {AGENT_TARGET}: the agent runs on the Pi");
-    run(tool("rustup").args(["target", "add", AGENT_TARGET])).with_context(|| {
+    eprintln!("host: adding the Rust target {target}");
+    run(tool("rustup").args(["target", "add", target])).with_context(|| {
         format!(
-            "adding the target {AGENT_TARGET}; without rustup, install the standard library for it \
+            "adding the target {target}; without rustup, install the standard library for it \
              the way your Rust came"
         )
     })

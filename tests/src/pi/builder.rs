@@ -32,6 +32,8 @@ pub struct Builder<'a> {
     wifi: bool,
     second_cable: bool,
     act_led: bool,
+    card: Option<PathBuf>,
+    stranger: bool,
 }
 
 impl<'a> Builder<'a> {
@@ -48,6 +50,8 @@ impl<'a> Builder<'a> {
             wifi: false,
             second_cable: false,
             act_led: false,
+            card: None,
+            stranger: false,
         }
     }
 
@@ -135,6 +139,20 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// A card that was written already, instead of the parts' own image.
+    #[must_use]
+    pub fn card(mut self, image: &Path) -> Self {
+        self.card = Some(image.to_owned());
+        self
+    }
+
+    /// The card's system has no host key and knows nobody's: what it shall have of those is written on the card.
+    #[must_use]
+    pub fn stranger(mut self) -> Self {
+        self.stranger = true;
+        self
+    }
+
     /// Makes the Pi, switched off: its card, its SSDs, its keys and its place on the network.
     ///
     /// # Errors
@@ -168,7 +186,7 @@ impl<'a> Builder<'a> {
         let keys = Keys::generate(&dir, &addresses)?;
 
         let card_image = dir.join("card.img");
-        card::copy(&self.parts.card, &card_image)?;
+        card::copy(self.card.as_deref().unwrap_or(&self.parts.card), &card_image)?;
         for (name, bytes) in &self.fat {
             card::write_fat(&card_image, name, bytes)?;
         }
@@ -209,12 +227,14 @@ impl<'a> Builder<'a> {
         if self.act_led {
             air::install_led(&mut pi);
         }
-        let authorized = pi.keys.user_public()?.into_bytes();
-        pi.set_file("root/.ssh/authorized_keys", 0o600, authorized);
-        let private = pi.keys.host_private()?.into_bytes();
-        pi.set_file("etc/ssh/ssh_host_ed25519_key", 0o600, private);
-        let public = pi.keys.host_public()?.into_bytes();
-        pi.set_file("etc/ssh/ssh_host_ed25519_key.pub", 0o644, public);
+        if !self.stranger {
+            let authorized = pi.keys.user_public()?.into_bytes();
+            pi.set_file("root/.ssh/authorized_keys", 0o600, authorized);
+            let private = pi.keys.host_private()?.into_bytes();
+            pi.set_file("etc/ssh/ssh_host_ed25519_key", 0o600, private);
+            let public = pi.keys.host_public()?.into_bytes();
+            pi.set_file("etc/ssh/ssh_host_ed25519_key.pub", 0o644, public);
+        }
         if let Some(agent) = &self.agent {
             pi.set_agent(agent)?;
         }

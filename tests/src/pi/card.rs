@@ -2,7 +2,7 @@
 //! and an ext4 root.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -129,6 +129,19 @@ pub fn read_fat(card: &Path, name: &str) -> Result<Vec<u8>> {
     run(tool("mcopy").args(["-n", "-i", &fat_of(card)]).arg(format!("::{name}")).arg(&to))
         .with_context(|| format!("reading {name} from the card's FAT partition"))?;
     fs::read(&to).with_context(|| format!("reading {}", to.display()))
+}
+
+/// The FAT partition as it is, with what no file has any more.
+///
+/// # Errors
+/// If the image can't be read.
+pub fn fat(card: &Path) -> Result<Vec<u8>> {
+    let reading = || format!("reading the FAT partition of {}", card.display());
+    let mut file = File::open(card).with_context(reading)?;
+    file.seek(SeekFrom::Start(FAT_START)).with_context(reading)?;
+    let mut bytes = Vec::new();
+    file.take(FAT_SIZE).read_to_end(&mut bytes).with_context(reading)?;
+    Ok(bytes)
 }
 
 /// How mtools name a partition inside an image.

@@ -64,6 +64,16 @@ impl Keys {
         self.read("host_key.pub")
     }
 
+    /// From now on the Pi has this key: somebody else has made one for it.
+    ///
+    /// # Errors
+    /// If the files can't be written.
+    pub fn know(&self, host: &str, public: &str) -> Result<()> {
+        fs::write(self.dir.join("host_key.pub"), format!("{public}\n")).context("writing host_key.pub")?;
+        fs::remove_file(self.dir.join("host_key")).context("removing the key that is not used")?;
+        fs::write(self.known_hosts(), format!("{host} {public}\n")).context("writing known_hosts")
+    }
+
     /// The file in which ssh finds which key the Pi must have.
     pub fn known_hosts(&self) -> PathBuf {
         self.dir.join("known_hosts")

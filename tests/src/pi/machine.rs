@@ -75,6 +75,9 @@ impl Pi {
             let unit = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
             self.set_file(&format!("{place}/{}", name.to_string_lossy()), 0o644, unit);
         }
+        // As the images' module has it: keys that were given on the FAT partition count beside root's own.
+        let keys = "AuthorizedKeysFile .ssh/authorized_keys /var/lib/cygnet/ssh/authorized_keys\n";
+        self.set_file("etc/ssh/sshd_config.d/10-cygnet.conf", 0o644, keys);
         // The card's own would come before the agent's, which prefers the cable. Empty is masked (systemd.network(5)).
         self.set_file("etc/systemd/network/20-wired.network", 0o644, Vec::new());
         let enabled = format!("etc/systemd/system/multi-user.target.wants/{AGENT_UNIT}");

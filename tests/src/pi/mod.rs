@@ -48,6 +48,7 @@ pub mod rig;
 pub mod rootfs;
 pub mod serial;
 pub mod smoke;
+pub mod unpacked;
 pub mod users;
 pub mod vm;
 pub mod zfs;

@@ -104,8 +104,16 @@ pub fn resolve_arm64(cache: &Path, want: &[&str]) -> Result<Vec<Deb>> {
 /// If the host's apt has no Debian source, a package doesn't exist, dependencies conflict, or the mirror can't be reached
 /// and the packages aren't in the cache yet.
 pub fn resolve(cache: &Path, arch: Arch, want: &[&str]) -> Result<Vec<Deb>> {
+    resolve_of(cache, RELEASE, arch, want)
+}
+
+/// As [`resolve`], of another Debian release than [`RELEASE`].
+///
+/// # Errors
+/// As [`resolve`], and if the mirror has no such release.
+pub fn resolve_of(cache: &Path, release: &str, arch: Arch, want: &[&str]) -> Result<Vec<Deb>> {
     let _turn = APT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let apt = Apt::open(cache, arch)?;
+    let apt = Apt::open(cache, release, arch)?;
     let files = apt.fetch("install", want)?;
     describe(files)
 }
@@ -116,7 +124,7 @@ pub fn resolve(cache: &Path, arch: Arch, want: &[&str]) -> Result<Vec<Deb>> {
 /// As [`resolve`].
 pub fn download(cache: &Path, arch: Arch, names: &[&str]) -> Result<Vec<Deb>> {
     let _turn = APT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let apt = Apt::open(cache, arch)?;
+    let apt = Apt::open(cache, RELEASE, arch)?;
     let files = apt.fetch("download", names)?;
     describe(files)
 }
@@ -128,7 +136,7 @@ pub fn download(cache: &Path, arch: Arch, names: &[&str]) -> Result<Vec<Deb>> {
 /// If there is no such package.
 pub fn direct_depends(cache: &Path, arch: Arch, name: &str) -> Result<Vec<String>> {
     let _turn = APT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let apt = Apt::open(cache, arch)?;
+    let apt = Apt::open(cache, RELEASE, arch)?;
     let record = stdout_of(apt.command("apt-cache").args(["show", "--no-all-versions", name]))?;
     Ok(clauses(&field(&record, "Depends").unwrap_or_default())
         .into_iter()
@@ -136,15 +144,16 @@ pub fn direct_depends(cache: &Path, arch: Arch, name: &str) -> Result<Vec<String
         .collect())
 }
 
-/// An isolated apt root for one architecture.
+/// An isolated apt root for one release and one architecture.
 struct Apt {
+    release: String,
     root: PathBuf,
     config: PathBuf,
 }
 
 impl Apt {
-    fn open(cache: &Path, arch: Arch) -> Result<Apt> {
-        let root = cache.join("apt").join(RELEASE).join(arch.name());
+    fn open(cache: &Path, release: &str, arch: Arch) -> Result<Apt> {
+        let root = cache.join("apt").join(release).join(arch.name());
         for part in [
             "etc/preferences.d",
             "etc/sources.list.d",
@@ -156,12 +165,12 @@ impl Apt {
             let dir = root.join(part);
             fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
         }
-        let sources = sources_for(RELEASE, &host_repositories()?)?;
+        let sources = sources_for(release, &host_repositories()?)?;
         let config = root.join("apt.conf");
         write_if_changed(&root.join("status"), "")?;
         let new_sources = write_if_changed(&root.join("etc/sources.list"), &sources)?;
         write_if_changed(&config, &configuration(&root, arch, &host_transport()?))?;
-        let apt = Apt { root, config };
+        let apt = Apt { release: release.to_owned(), root, config };
         apt.refresh(new_sources)?;
         Ok(apt)
     }
@@ -189,7 +198,8 @@ impl Apt {
                 Ok(())
             }
             Err(error) => Err(error).context(format!(
-                "fetching the package lists of Debian {RELEASE} from the mirror that this host's apt uses"
+                "fetching the package lists of Debian {} from the mirror that this host's apt uses",
+                self.release
             )),
         }
     }

@@ -75,6 +75,9 @@ pub const PACKAGES: &[&str] = &[
     "thin-provisioning-tools",
     "zfsutils-linux",
     "nix-bin",
+    "sqlite3",
+    "curl",
+    "ca-certificates",
 ];
 
 /// Increased whenever [`finish`] or [`FILES`] would give another result for the same packages.

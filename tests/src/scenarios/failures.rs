@@ -1,7 +1,7 @@
 //! What goes wrong in the middle: each failure has its own exit code, leaves the disks free and the Pi on its card, and
 //! the next `install` goes on without formatting.
 
-use super::{Entry, World};
+use super::{Entry, World, installing};
 use crate::closure::{Closure, Variant};
 use anyhow::{Context, Result, ensure};
 use std::fs;
@@ -141,8 +141,7 @@ fn old_pool(world: &mut World) -> Result<()> {
     let plan = world.expect(&["plan", &host, "--disko", &disko], 0, &[])?;
     ensure!(plan.contains("ZFS pool tank"), "the plan does not say what is lost:\n{plan}");
     let digest = world.digest(&disko)?;
-    let install =
-        ["install", &host, "--closure", &toplevel, "--disko", &disko, "--yes", &digest, "--fresh", "--no-reboot"];
+    let install = installing(&host, &toplevel, &disko, &digest, &[]);
     world.expect(&install, 0, &[])?;
     world.expect_state("installed")?;
     let pools = world.pi()?.sh("zpool import -d /dev/disk/by-id 2>/dev/null | sed -n 's/^ *pool: //p'")?;

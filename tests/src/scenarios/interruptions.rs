@@ -116,7 +116,9 @@ fn push_the_rest(world: &mut World) -> Result<()> {
         BufReader::new(followed).lines().map_while(Result::ok).any(|line| line.contains("\"installed\""))
     });
     let out = world.expect(&["push", &host, "--closure", &huge, "--json"], 0, &[])?;
-    let pushed: serde_json::Value = serde_json::from_str(&out).context("parsing what push printed")?;
+    // Before it are lines of progress.
+    let last = out.lines().last().unwrap_or_default();
+    let pushed: serde_json::Value = serde_json::from_str(last).context("parsing what push printed")?;
     ensure!(pushed["sent"]["paths-sent"].as_u64().unwrap_or(0) > 0, "nothing was sent: {pushed}");
     let deadline = Instant::now() + PATIENCE;
     while world.status()?["state"]["state"] != "installed" {

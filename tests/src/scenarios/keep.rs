@@ -49,7 +49,7 @@ fn sent(said: &[Value]) -> Result<(u64, u64, u64)> {
 }
 
 /// Runs a script with the installed system mounted at /mnt.
-fn inside(world: &mut World, script: &str) -> Result<String> {
+pub fn inside(world: &mut World, script: &str) -> Result<String> {
     let pi = world.pi()?;
     pi.sh(
         "zpool import -N -R /mnt rpool && mount -t zfs rpool/local/root /mnt && mount -t zfs rpool/local/nix /mnt/nix",

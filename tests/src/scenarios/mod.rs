@@ -2,14 +2,18 @@
 //!
 //! Scenarios run one after the other. Those that leave the Pi as they found it share one: [`refusals`] never writes,
 //! [`failures`], [`steps`], [`modes`], [`stale`], [`interruptions`] and [`secrets`] install tiny systems, [`keep`] one beside
-//! another. [`layouts`] compares what is made of disko's layouts with what disko makes, on a Pi with many disks. [`whole`]
-//! installs the real system and boots it. [`wifi`] has a Pi of its own, with a radio and no cable.
+//! another. [`layouts`] compares what is made of disko's layouts with what disko makes, on a Pi with many disks. [`push`] is
+//! about how a closure gets there, [`mod@card`] about settings on the FAT partition, [`nix_copy`] about who else may bring it, and who is trusted. [`whole`] installs the real
+//! system and boots it. [`wifi`] has a Pi of its own, with a radio and no cable.
 
+mod card;
 mod failures;
 mod interruptions;
 mod keep;
 mod layouts;
 mod modes;
+mod nix_copy;
+mod push;
 mod refusals;
 mod secrets;
 mod stale;
@@ -47,9 +51,9 @@ pub struct Scenario {
 /// Scenarios that run one after the other, beside those of the other lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    /// What installs on one disk.
+    /// What installs on one disk, whatever was on it.
     Installations,
-    /// What waits most of the time, and what is about layouts, old contents and secrets.
+    /// What waits most of the time, and what is about layouts, secrets and what is written on cards.
     AirAndLayouts,
 }
 
@@ -62,7 +66,7 @@ impl Scenario {
     /// Where it runs. Together the two take little longer than the longer one: an emulated Pi keeps one core busy.
     #[must_use]
     pub fn lane(&self) -> Lane {
-        let in_the_second = ["wifi-", "layout-", "stale-", "secret-"].iter().any(|group| self.name.starts_with(group));
+        let in_the_second = ["wifi-", "layout-", "secret-", "card-"].iter().any(|group| self.name.starts_with(group));
         if in_the_second { Lane::AirAndLayouts } else { Lane::Installations }
     }
 
@@ -92,6 +96,9 @@ pub fn all() -> Vec<Scenario> {
         interruptions::SCENARIOS,
         secrets::SCENARIOS,
         keep::SCENARIOS,
+        card::SCENARIOS,
+        push::SCENARIOS,
+        nix_copy::SCENARIOS,
         layouts::SCENARIOS,
         whole::SCENARIOS,
     ]
@@ -197,8 +204,13 @@ impl World {
 
     /// The tiny closure of a machine of this name, so that others do not see what happens to its store paths.
     pub fn own_closure(&mut self, host_name: &str) -> Result<Closure> {
+        self.closure_of(Variant::Tiny, host_name)
+    }
+
+    /// A closure of a machine that is called so.
+    pub fn closure_of(&mut self, variant: Variant, host_name: &str) -> Result<Closure> {
         let key = self.pi()?.keys().user_public()?;
-        let settings = closure::Settings::new(key, Variant::Tiny);
+        let settings = closure::Settings::new(key, variant);
         self.built(closure::Settings { host_name: host_name.to_owned(), ..settings })
     }
 
@@ -327,6 +339,12 @@ impl World {
         self.pi()?.sh(&check).with_context(|| format!("{serial} was written to"))?;
         Ok(())
     }
+}
+
+/// The words of an installation from the beginning that ends without a reboot.
+fn installing<'a>(host: &'a str, toplevel: &'a str, disko: &'a str, digest: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let words = ["install", host, "--closure", toplevel, "--disko", disko, "--yes", digest, "--fresh", "--no-reboot"];
+    [&words[..], more].concat()
 }
 
 /// Points every device of the layout's one disk at another disk.

@@ -1,7 +1,7 @@
 //! Passphrases and keys: given by file or typed, used by the real cryptsetup and ZFS, and left nowhere.
 
 use super::failures::is_free;
-use super::{Entry, SSD, World};
+use super::{Entry, SSD, World, installing};
 use crate::closure::Variant;
 use crate::pi::{Pi, pty::Typist};
 use anyhow::{Context, Result, ensure};
@@ -196,8 +196,7 @@ fn key(world: &mut World) -> Result<()> {
     let digest = world.digest(&disko)?;
     let file = secret(world, "key", KEY)?;
     let given = format!("{KEY_FILE}={file}");
-    let bare =
-        ["install", &host, "--closure", &toplevel, "--disko", &disko, "--yes", &digest, "--fresh", "--no-reboot"];
+    let bare = installing(&host, &toplevel, &disko, &digest, &[]);
     let install = [&bare[..], &["--secret", &given]].concat();
     world.expect(&bare, 44, &[&format!("--secret {KEY_FILE}=FILE")])?;
     let search = Search::begin(world, &[KEY.split(|byte| *byte == 0).next().unwrap_or_default()])?;
@@ -233,20 +232,7 @@ fn zfs(world: &mut World) -> Result<()> {
     let digest = world.digest(&disko)?;
     let file = secret(world, "raw", RAW)?;
     let given = format!("{RAW_FILE}={file}");
-    let install = [
-        "install",
-        &host,
-        "--closure",
-        &toplevel,
-        "--disko",
-        &disko,
-        "--yes",
-        &digest,
-        "--fresh",
-        "--no-reboot",
-        "--secret",
-        &given,
-    ];
+    let install = installing(&host, &toplevel, &disko, &digest, &["--secret", &given]);
     world.expect(&install, 44, &["--secret rpool=FILE"]).context("without a terminal")?;
     let search = Search::begin(world, &[ZFS.as_bytes(), RAW])?;
     let mut typist = Typist::start(world.command(&install)?)?;

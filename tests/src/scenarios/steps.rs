@@ -1,7 +1,8 @@
 //! The agent killed after every step of a layout, in the worst moment: the step had its effect, and nobody noted it.
 //!
 //! In front of the real tools stand wrappers that run them and then kill the agent, once for each command they have not
-//! seen yet. `cygnet install` comes back each time, and the layout is whole in the end.
+//! seen yet. `cygnet install` comes back each time, and the layout is whole in the end. Of the layout with a pool that is
+//! each command there is; of the others, those of the tools that the former does without.
 
 use super::failures::is_free;
 use super::{Entry, SMALL, SSD, World};
@@ -11,9 +12,9 @@ use serde_json::{Value, json};
 
 pub const SCENARIOS: &[Entry] = &[
     ("step-zfs", "the agent killed after each command of a layout with a pool, datasets and a volume", zfs),
-    ("step-luks-lvm", "the same with volumes in LUKS", luks_lvm),
+    ("step-luks-lvm", "the same with volumes in LUKS, after what is new in it", luks_lvm),
     ("step-whole-disk", "the same with a second disk that has no partition table", whole_disk),
-    ("step-btrfs", "the same with subvolumes and a swap file", btrfs),
+    ("step-btrfs", "the same with subvolumes and a swap file, after what is new in it", btrfs),
 ];
 
 /// How often `cygnet install` is given; it comes back by itself as long as the agent does.
@@ -171,10 +172,11 @@ fn luks_lvm(world: &mut World) -> Result<()> {
     // The usual derivation takes as much memory as it finds, and a minute without KVM.
     luks["extraFormatArgs"] = json!(["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"]);
     luks["additionalKeyFiles"] = json!([]);
+    let tools = &["cryptsetup", "pvcreate", "vgcreate", "lvcreate", "vgchange", "mkfs.ext4"];
     killed_after_each(
         world,
         &layout,
-        &always(14),
+        &Killing { tools, ..always(7) },
         &[
             &format!("cryptsetup open /dev/disk/by-partlabel/disk-main-luks look --key-file {KEY}"),
             "vgchange -a y pool && udevadm settle",
@@ -208,7 +210,7 @@ fn btrfs(world: &mut World) -> Result<()> {
     killed_after_each(
         world,
         &fixture(text, "/dev/disk/by-diskseq/1")?,
-        &always(12),
+        &Killing { tools: &["mkfs.btrfs", "btrfs", "mkswap", "swapon"], ..always(6) },
         &[
             "mkdir -p /run/look && mount -o ro,subvol=/ /dev/disk/by-partlabel/disk-main-root /run/look",
             "test \"$(btrfs subvolume list /run/look | sed 's/.* path //' | sort | xargs)\" = \

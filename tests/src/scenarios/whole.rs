@@ -1,11 +1,24 @@
-//! The whole main job: the real system, pushed, installed, booted through U-Boot, and found to be what was sent.
+//! The whole main job: a card written and told what its Pi must know, its first boot through the air, the real system pushed,
+//! installed, booted through U-Boot, and found to be what was sent.
 
 use super::{BOOT, Entry, SSD, World};
 use crate::closure::Variant;
+use crate::host::run::{run, tool};
+use crate::pi::air::AccessPoint;
+use crate::pi::card;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 pub const SCENARIOS: &[Entry] = &[
+    ("whole-flash", "a packed image on a card, byte for byte", flash),
+    ("whole-configure", "network, keys, host key and names are put on the card", configure),
+    (
+        "whole-first-boot",
+        "online through the air with those, and the first connection verified; no secret stays behind",
+        first_boot,
+    ),
     ("whole-discover", "the Pi announces itself, with its state and its host key's fingerprint", discover),
     ("whole-flake", "a flake gives the same plan as its layout, and its system is found", flake),
     ("whole-install", "from the card to the installed system, verified by cygnet itself", install),
@@ -15,6 +28,123 @@ pub const SCENARIOS: &[Entry] = &[
 
 /// What the agent may use at most while it receives, bytes. It is under 24 MiB on a quiet Pi.
 const PEAK: u64 = 48 << 20;
+
+/// What is written on the card.
+const HOST_NAME: &str = "pi-cupboard";
+const NETWORK: &str = "Käfer \u{1f9a2}";
+const PASSPHRASE: &str = "whole horse battery";
+
+fn flash(world: &mut World) -> Result<()> {
+    world.forget_pi();
+    let image = world.parts.card.display().to_string();
+    let packed = world.file("card.img.zst", "")?;
+    run(tool("zstd").args(["-q", "-f", "-1", "-T0", &image, "-o", &packed])).context("packing the card's image")?;
+    let card = world.file("flashed.img", "")?;
+    std::fs::remove_file(&card).context("making room for the card")?;
+    let mut command = world.laptop(&["card", "flash", &packed, &card, "--yes", &card, "--json"])?;
+    succeed(&mut command)?;
+    run(tool("cmp").args([&image, &card])).context("comparing the card with its image")?;
+
+    // The present Pi is the one with this card from now on. Nothing but the card tells it anything.
+    let home = AccessPoint::wpa2(NETWORK, PASSPHRASE);
+    let pi = world.parts.pi().cores(2).ssd(SSD, 4 << 30).agent(&world.programs.agent).card(Path::new(&card));
+    world.pi = Some(pi.stranger().access_point(&home).build()?);
+    world.in_the_air = true;
+    std::fs::remove_file(&card).context("removing the card's copy")
+}
+
+fn configure(world: &mut World) -> Result<()> {
+    let pi = world.pi.as_ref().context("no card was flashed: run whole-flash, too")?;
+    let (card, address) = (pi.card().display().to_string(), pi.address());
+    let identity = pi.keys().identity().with_extension("pub").display().to_string();
+    let passphrase = world.file("passphrase", &format!("{PASSPHRASE}\n"))?;
+    let words = [
+        "card",
+        "configure",
+        &card,
+        "--hostname",
+        HOST_NAME,
+        "--country",
+        "DE",
+        "--network",
+        NETWORK,
+        "--passphrase-file",
+        &passphrase,
+        "--authorized-key",
+        &identity,
+        "--claim",
+        "the tests",
+        "--target",
+        "pi-installed",
+        "--address",
+        &address,
+        "--json",
+    ];
+    let said = succeed(&mut world.laptop(&words)?)?;
+    ensure!(!said.contains(PASSPHRASE), "the passphrase is told: {said}");
+    let shown = succeed(&mut world.laptop(&["card", "show", &card, "--json"])?)?;
+    ensure!(shown.contains(HOST_NAME) && !shown.contains(PASSPHRASE), "another card is shown: {shown}");
+    // Before the first boot: what secrets are encrypted to.
+    let key = succeed(&mut world.laptop(&["key", "show", &format!("{HOST_NAME}.local"), "--json"])?)?;
+    let key: Value = serde_json::from_str(&key).context("parsing the key")?;
+    let age = key["age"].as_str().unwrap_or_default();
+    ensure!(age.starts_with("age1") && age.len() == 62, "no age recipient: {key}");
+    let public = key["public"].as_str().context("finding the public key")?;
+    world.pi.as_ref().context("there is no Pi")?.keys().know(&address, public)
+}
+
+fn first_boot(world: &mut World) -> Result<()> {
+    let pi = world.pi.as_mut().context("no card was flashed: run whole-flash, too")?;
+    pi.boot_from_card()?;
+    let (host, identity) = (format!("root@{}", pi.address()), pi.keys().identity().display().to_string());
+    // With cygnet's own known hosts, and a refusal to trust any other key.
+    let words =
+        ["wait", &host, "--for", "online", "--timeout", "300s", "-i", &identity, "-o", "StrictHostKeyChecking=yes"];
+    succeed(&mut world.laptop(&words)?)?;
+    let pi = world.pi()?;
+    pi.wait_ssh(BOOT)?;
+    pi.wait_serial("cygnet.toml: taken: hostname", BOOT)?;
+    // As a laptop sees it: what no file has any more is there, too.
+    let (fat, stamp) = (card::fat(pi.card())?, card::read_fat(pi.card(), "cygnet.txt")?);
+    for secret in [PASSPHRASE, "OPENSSH PRIVATE KEY"] {
+        let there = fat.windows(secret.len()).any(|bytes| bytes == secret.as_bytes());
+        ensure!(!there, "{secret:?} is still on the FAT partition");
+    }
+    let stamp = String::from_utf8(stamp).context("reading cygnet.txt")?;
+    ensure!(stamp.contains(NETWORK), "nobody says which network was taken:\n{stamp}");
+    let name = pi.sh("hostname")?;
+    ensure!(name == HOST_NAME, "it is called {name}");
+    pi.sh("test -z \"$(find /var/lib/cygnet -type f -perm /077)\"").context("others may read the agent's state")?;
+    let status = world.expect_state("waiting")?;
+    ensure!(status["claim"] == "the tests" && status["target"] == "pi-installed", "other settings: {status}");
+    Ok(())
+}
+
+/// Runs it to its end and returns what it printed.
+fn succeed(command: &mut Command) -> Result<String> {
+    let output = command.output().context("starting cygnet")?;
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "cygnet ended with {}:\n{out}{err}", output.status);
+    Ok(out.into_owned())
+}
+
+impl World {
+    /// `cygnet` with state of its own and nobody's keys. On the Pi's network, if there is one.
+    fn laptop(&mut self, arguments: &[&str]) -> Result<Command> {
+        let marker = self.file("laptop", "")?;
+        let state = Path::new(&marker).with_file_name("state");
+        let mut command = match &self.pi {
+            Some(pi) => self.site.bare(pi, arguments),
+            None => {
+                let mut command = tool(&self.programs.cygnet);
+                command.args(arguments);
+                command
+            }
+        };
+        command.env("XDG_STATE_HOME", state).stdin(Stdio::null());
+        Ok(command)
+    }
+}
 
 fn discover(world: &mut World) -> Result<()> {
     let address = world.pi()?.address();
@@ -87,6 +217,12 @@ fn installed(world: &mut World) -> Result<()> {
         ("the pool is in order", "zpool status -x | grep -q healthy".into()),
         ("the pool was imported by its host id", "! dmesg | grep -i 'could not be imported'".into()),
         ("the disk is the one", format!("test -e /dev/disk/by-id/virtio-{SSD}-part2")),
+        (
+            "it has the networks that the card's system had",
+            format!(
+                "grep -qF '{PASSPHRASE}' /var/lib/cygnet/carried.json && ! find /var/lib/cygnet -perm /077 | grep ."
+            ),
+        ),
         (
             "the profile is the first generation",
             "test \"$(readlink /nix/var/nix/profiles/system)\" = system-1-link".into(),

@@ -2,7 +2,8 @@
 //!
 //! For each of [`cases`], `cygnet install` makes the layout on one set of disks. Everything is opened, looked at
 //! ([`look`]) and closed; then those disks are made blank again, because names collide. On the other set the commands
-//! run that disko's own scripts ran for the same layout ([`recorded`]), and the same is looked at. What is put aside
+//! run that disko's own scripts ran for the same layout ([`recorded`]), and the same is looked at; what is seen is kept in
+//! the cache for as long as packages, kernel and commands stay the same. What is put aside
 //! (identifiers, times, how full it is) and what is different is decided by [`facts`], without a Pi. A difference is
 //! allowed only by the title of its paragraph in `docs/disko-differences.md`.
 //!
@@ -15,12 +16,14 @@ mod recorded;
 
 use super::failures::{Tampered, is_free};
 use super::{BOOT, Entry, SMALL, SSD, World};
+use crate::pi::cache;
 use crate::workshop::repository;
 use anyhow::{Context, Result, ensure};
 use cases::Case;
 use facts::Facts;
 use recorded::{Layer, PASSPHRASE, Recorded};
 use std::collections::BTreeSet;
+use std::fs;
 
 pub const SCENARIOS: &[Entry] = &[
     ("layout-mirror", "a root on a mirror of ZFS, /boot on one of mdadm's, as disko makes them", |w| {
@@ -46,6 +49,8 @@ pub const SCENARIOS: &[Entry] = &[
     }),
 ];
 
+/// The file that keeps what was seen.
+const SEEN: &str = "seen.txt";
 /// Of the disks that layouts are made on. The largest layout has 14.
 const DISKS: usize = 14;
 const SIZE: u64 = 2 << 30;
@@ -100,14 +105,10 @@ fn same(world: &mut World, case: &Case) -> Result<()> {
     world.bench(count)?;
 
     install(world, case, &recorded.moved(&first)?)?;
-    let ours = seen(world, &first, &layers).context("looking at what cygnet made")?;
+    let ours = facts(&seen(world, &first, &layers).context("looking at what cygnet made")?)?;
     world.pi()?.sh(&look::blank(&first, &layers))?;
 
-    let disko = recorded.moved(&second)?;
-    world.pi()?.sh(&disko.script()).context("running disko's commands")?;
-    world.pi()?.sh(&look::close(&layers)).context("closing what disko made")?;
-    let theirs = seen(world, &second, &layers).context("looking at what disko made")?;
-    world.pi()?.sh(&look::blank(&second, &layers))?;
+    let theirs = facts(&of_disko(world, case, &recorded.moved(&second)?, &second, &layers)?)?;
 
     let (different, explained) = facts::differences(&ours, &theirs, case.allowed);
     ensure!(different.is_empty(), "it is not what disko makes of {}:\n  {}", case.fixture, different.join("\n  "));
@@ -149,7 +150,28 @@ fn install(world: &mut World, case: &Case, layout: &Recorded) -> Result<()> {
     Ok(())
 }
 
-fn seen(world: &mut World, disks: &[String], layers: &[Layer]) -> Result<Facts> {
+/// What is seen after disko's own commands. The same packages, kernel and commands make the same, so it is kept: it takes
+/// half of the time that all of this takes.
+fn of_disko(world: &mut World, case: &Case, disko: &Recorded, disks: &[String], layers: &[Layer]) -> Result<String> {
+    let (script, look) = (disko.script(), look::look(disks, layers));
+    let made_of = [world.parts.card.display().to_string(), world.parts.kernel.root.display().to_string(), script, look];
+    let key = cache::key(&made_of.each_ref().map(|part| part.as_bytes()));
+    let shelf = format!("disko/{}", case.fixture);
+    let cache = world.settings.cache.clone();
+    let entry = cache::entry(&cache, &shelf, &key, "running disko's own commands in the virtual Pi", |out| {
+        let [.., script, _] = &made_of;
+        world.pi()?.sh(script).context("running disko's commands")?;
+        world.pi()?.sh(&look::close(layers)).context("closing what disko made")?;
+        let printed = seen(world, disks, layers).context("looking at what disko made")?;
+        // Nothing that can't be opened is kept.
+        facts(&printed)?;
+        world.pi()?.sh(&look::blank(disks, layers))?;
+        fs::write(out.join(SEEN), printed).context("keeping what was seen")
+    })?;
+    fs::read_to_string(entry.join(SEEN)).context("reading what was seen")
+}
+
+fn seen(world: &mut World, disks: &[String], layers: &[Layer]) -> Result<String> {
     let printed = world.pi()?.sh(&look::look(disks, layers))?;
     if let Some(directory) = std::env::var_os("CYGNET_TEST_FACTS") {
         let name = format!(
@@ -157,9 +179,13 @@ fn seen(world: &mut World, disks: &[String], layers: &[Layer]) -> Result<Facts> 
             disks.first().map_or("none", |disk| disk.rsplit('-').next().unwrap_or("none")),
             disks.len()
         );
-        std::fs::write(std::path::Path::new(&directory).join(name), &printed)?;
+        fs::write(std::path::Path::new(&directory).join(name), &printed)?;
     }
-    let facts = facts::facts(&printed);
+    Ok(printed)
+}
+
+fn facts(printed: &str) -> Result<Facts> {
+    let facts = facts::facts(printed);
     // What cannot be opened is no layout; two of that kind would be the same.
     ensure!(!facts.contains_key("opening"), "it cannot be opened: {:?}", facts["opening"]);
     Ok(facts)
@@ -171,7 +197,7 @@ mod tests {
 
     #[test]
     fn differences_are_allowed_by_the_document_s_titles() {
-        let document = std::fs::read_to_string(repository().join("docs/disko-differences.md")).unwrap();
+        let document = fs::read_to_string(repository().join("docs/disko-differences.md")).unwrap();
         for allowed in cases::ALL.iter().flat_map(|case| case.allowed) {
             assert!(document.lines().any(|line| line.ends_with(&format!(". {}", allowed.title))), "{}", allowed.title);
         }

@@ -1,0 +1,91 @@
+//! `cygnet key`.
+
+use crate::card::configure::Found;
+use crate::card::fat::Firmware;
+use crate::card::host_key::PublicKey;
+use crate::card::medium::{Medium, Purpose};
+use crate::card::{age, pins};
+use crate::cli::{Global, KeyCommand};
+use crate::error::fault;
+use crate::ssh::pin::HostKey;
+use crate::ui::Ui;
+use crate::ui::format::table;
+use anyhow::Result;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use cygnet_protocol::fault::FaultCode;
+use serde_json::json;
+use std::path::Path;
+
+/// Carries it out.
+pub fn run(ui: &Ui, global: &Global, command: &KeyCommand) -> Result<()> {
+    let KeyCommand::Show(arguments) = command;
+    let what = arguments.what.as_str();
+    let path = Path::new(what);
+    let key = if path.exists() || what.contains('/') { of_card(path)? } else { of_host(global, what)? };
+    if ui.json() {
+        return ui.record(&json!({
+            "type": "key",
+            "of": what,
+            "public": key.public,
+            "fingerprint": key.fingerprint,
+            "age": key.age,
+        }));
+    }
+    let mut rows = vec![("Host key", key.public), ("Fingerprint", key.fingerprint)];
+    rows.extend(key.age.map(|age| ("age", age)));
+    ui.data(&table(&rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect::<Vec<_>>()))
+}
+
+fn of_card(path: &Path) -> Result<PublicKey> {
+    let medium = Medium::open(path, Purpose::Read, false)?;
+    let found = Found::read(&Firmware::open(&medium)?)?;
+    found.host_key().ok_or_else(|| {
+        fault(
+            FaultCode::NotFound,
+            format!("There is no host key on {}.", path.display()),
+            if found.stamp.is_some() {
+                "A Pi has booted with it, and has moved the key off the FAT partition."
+            } else {
+                "No settings with a host key were put on it."
+            },
+            "Ask by the Pi's name (`cygnet key show HOST`), which is noted here; `cygnet card configure` makes a key.",
+        )
+    })
+}
+
+fn of_host(global: &Global, name: &str) -> Result<PublicKey> {
+    let file = global.known_hosts.clone().or_else(pins::file);
+    let text = file.as_ref().and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
+    let found = pins::find(&text, name).and_then(|public| public_key(&public));
+    found.ok_or_else(|| {
+        let file = file.map_or_else(|| "cygnet's known hosts".into(), |file| file.display().to_string());
+        fault(
+            FaultCode::NotFound,
+            format!("No host key is noted for {name:?}."),
+            format!("{file} has the keys that `cygnet card configure` has put on cards from this account, under the names given then."),
+            "Give the name that the card was configured with, or the card or image itself.",
+        )
+    })
+}
+
+/// Of `ssh-ed25519 BASE64` (RFC 8709: two strings, the second of 32 octets).
+fn public_key(line: &str) -> Option<PublicKey> {
+    let fingerprint = HostKey::of(line)?.fingerprint()?;
+    let blob = STANDARD.decode(line.split(' ').nth(1)?).ok()?;
+    let octets: [u8; 32] = blob.get(blob.len().checked_sub(32)?..)?.try_into().ok()?;
+    Some(PublicKey { public: line.to_owned(), fingerprint, age: age::recipient(octets) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_public_key_says_the_same_as_the_private_one() {
+        let key =
+            cygnet_protocol::card::HostKey::parse(include_str!("../../../protocol/src/card/test-host-key")).unwrap();
+        assert_eq!(public_key(&key.public()), Some(PublicKey::of(&key)));
+        assert_eq!(public_key("ssh-ed25519 AAAA"), None);
+    }
+}

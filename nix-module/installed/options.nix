@@ -1,0 +1,53 @@
+# What can be set of it.
+{ lib, pkgs, ... }:
+let
+  inherit (lib) mkOption types;
+in
+{
+  options.services.cygnet.installed = {
+    enable = lib.mkEnableOption ''
+      the announcement of a freshly installed system, by which `cygnet install` and `cygnet discover` see that it runs
+    '';
+
+    package = mkOption {
+      type = types.package;
+      default = pkgs.pkgsStatic.callPackage ../packages/cygnetd.nix { };
+      defaultText = lib.literalExpression "cygnet.packages.\${system}.cygnetd";
+      description = "The package with `bin/cygnetd` and its unit files.";
+    };
+
+    announceFor = mkOption {
+      type = types.strMatching "[1-9][0-9]{0,4}[smh]";
+      default = "10m";
+      example = "1h";
+      description = ''
+        For how long after each start it says on the local network that it is installed, with its system's store path and its
+        ssh host key. Then it is silent until the next start: whoever looks for it later uses its name or address.
+      '';
+    };
+
+    keepNetworks = mkOption {
+      type = types.nullOr (
+        types.enum [
+          "wpa_supplicant"
+          "iwd"
+          "networkmanager"
+        ]
+      );
+      default = null;
+      example = "wpa_supplicant";
+      description = ''
+        For whom the wireless networks by which it was installed are written down at each start, so that a machine that has
+        nothing but WiFi stays reachable. `cygnet install` leaves them, with their passphrases and for root only, in
+        `/var/lib/cygnet/carried.json`; without this option they lie there unused. `cygnetd carried --help` says in which files
+        they end up.
+      '';
+    };
+
+    openFirewall = mkOption {
+      type = types.bool;
+      default = true;
+      description = "Whether to let mDNS (UDP 5353) in, so that `cygnet discover` is answered.";
+    };
+  };
+}

@@ -1,0 +1,166 @@
+//! Stretches of the archives of store paths that are on a disk: packed again, from front to back, without holding the whole.
+//!
+//! They are what the frames of a patch look back on, on both ends, and what an archive that was cut off begins with.
+
+use crate::store::StorePath;
+use crate::stream::{Base, MAX_BASE};
+use nix_archive::nar::{CaseHack, encode_path};
+use std::io::{self, PipeReader, Read};
+use std::path::PathBuf;
+
+/// How much is packed at once, bytes.
+const BUFFER: usize = 64 * 1024;
+
+/// The first bytes of the archive of a tree that is there in part, packed by a thread of its own.
+pub struct Replay {
+    pipe: io::Take<PipeReader>,
+}
+
+impl Replay {
+    /// The first `bytes` of the archive of what is at `path`.
+    ///
+    /// # Errors
+    /// If there can be no pipe or no thread. That the tree gives fewer bytes is seen as an early end.
+    pub fn start(path: PathBuf, bytes: u64) -> io::Result<Self> {
+        let (reader, writer) = io::pipe()?;
+        std::thread::Builder::new().name("replay".into()).spawn(move || {
+            // Ended by a closed pipe as soon as nobody wants more.
+            let _ = encode_path(&mut io::BufWriter::with_capacity(BUFFER, writer), &path, CaseHack::native());
+        })?;
+        Ok(Self { pipe: reader.take(bytes) })
+    }
+}
+
+impl Read for Replay {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.pipe.read(buffer)?;
+        if count == 0 && !buffer.is_empty() && self.pipe.limit() > 0 {
+            return Err(io::Error::other("the part that was there has changed"));
+        }
+        Ok(count)
+    }
+}
+
+/// A base that is not there, or not as long as it should be. The path that it is for can be sent whole.
+#[derive(Debug, thiserror::Error)]
+#[error("{base} cannot be read: {why}")]
+pub struct BadBase {
+    base: String,
+    why: String,
+}
+
+/// Whether an error of a stream is a [`BadBase`].
+pub fn is_bad_base(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<BadBase>())
+}
+
+/// A store whose paths are bases.
+pub struct Bases {
+    store: PathBuf,
+    open: Option<Open>,
+}
+
+struct Open {
+    base: StorePath,
+    archive: Replay,
+    /// Where in the archive `bytes` begin.
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Bases {
+    /// The paths in this store directory.
+    pub fn new(store: PathBuf) -> Self {
+        Self { store, open: None }
+    }
+
+    /// Frees what is held.
+    pub fn close(&mut self) {
+        self.open = None;
+    }
+
+    /// These bytes of a base. Stretches of one base are best asked for in order: nothing is packed twice then.
+    ///
+    /// # Errors
+    /// A [`BadBase`], or if more is asked for than [`MAX_BASE`].
+    pub fn stretch(&mut self, wanted: &Base) -> io::Result<&[u8]> {
+        if wanted.length > MAX_BASE {
+            return Err(io::Error::other(format!("a frame that looks back on {} bytes of a base", wanted.length)));
+        }
+        let bad =
+            |error: io::Error| io::Error::other(BadBase { base: wanted.base.to_basename(), why: error.to_string() });
+        let open = match self.open.take() {
+            Some(open) if open.base == wanted.base && open.start <= wanted.from => open,
+            _ => Open {
+                base: wanted.base.clone(),
+                archive: Replay::start(self.store.join(wanted.base.to_basename()), u64::MAX).map_err(bad)?,
+                start: 0,
+                bytes: Vec::new(),
+            },
+        };
+        let open = self.open.insert(open);
+        let length = usize::try_from(wanted.length).map_err(io::Error::other)?;
+        open.read(wanted.from, length).map_err(bad)?;
+        Ok(&open.bytes[..length])
+    }
+}
+
+impl Open {
+    fn read(&mut self, from: u64, length: usize) -> io::Result<()> {
+        let passed = from - self.start;
+        let held = self.bytes.len() as u64;
+        if passed >= held {
+            self.bytes.clear();
+            let gap = passed - held;
+            let skipped = io::copy(&mut (&mut self.archive).take(gap), &mut io::sink())?;
+            if skipped < gap {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        } else {
+            self.bytes.drain(..usize::try_from(passed).map_err(io::Error::other)?);
+        }
+        self.start = from;
+        let lacking = length.saturating_sub(self.bytes.len());
+        self.bytes.reserve_exact(lacking);
+        (&mut self.archive).take(lacking as u64).read_to_end(&mut self.bytes)?;
+        if self.bytes.len() < length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: &str = "/nix/store/0c5b8vw40dy178xlpddw65q9gf1h2186-base";
+
+    fn wanted(from: u64, length: u64) -> Base {
+        Base { base: crate::store::parse_store_path(BASE).unwrap(), from, length }
+    }
+
+    #[test]
+    fn stretches_are_those_of_the_archive_in_whatever_order() {
+        let card = tempfile::tempdir().unwrap();
+        let at = card.path().join(wanted(0, 0).base.to_basename());
+        let content: Vec<u8> = (0..900_000_u32).map(|n| (n / 3 % 251) as u8).collect();
+        std::fs::write(&at, content).unwrap();
+        let mut archive = Vec::new();
+        encode_path(&mut archive, &at, CaseHack::Disabled).unwrap();
+        let end = archive.len() as u64;
+        let mut bases = Bases::new(card.path().to_owned());
+        for (from, length) in [(0, 100_000), (50_000, 100_000), (60_000, 20), (400_000, 300_000), (0, end), (end, 0)] {
+            let expected = &archive[from as usize..(from + length) as usize];
+            assert!(bases.stretch(&wanted(from, length)).unwrap() == expected, "{from} {length}");
+        }
+        for (from, length) in [(0, end + 1), (end + 1, 0), (u64::MAX, 1)] {
+            assert!(is_bad_base(&bases.stretch(&wanted(from, length)).unwrap_err()), "{from} {length}");
+        }
+        let greedy = bases.stretch(&wanted(0, u64::MAX)).unwrap_err();
+        assert!(!is_bad_base(&greedy), "{greedy}");
+        std::fs::remove_file(&at).unwrap();
+        bases.close();
+        assert!(is_bad_base(&bases.stretch(&wanted(0, 4096)).unwrap_err()));
+    }
+}
