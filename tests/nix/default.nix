@@ -36,7 +36,16 @@ let
     shell = build.tools;
   };
   variety = import ./variety.nix { inherit build; };
-  sw = import ./sw.nix { inherit build packages; };
+  installed = import ./installed.nix { inherit settings build source; };
+  radio = import ./radio.nix { inherit settings build; };
+  sw = import ./sw.nix {
+    inherit
+      build
+      packages
+      installed
+      radio
+      ;
+  };
   kernel = import ./kernel.nix { inherit settings build source; };
   initrd = import ./initrd.nix {
     inherit
@@ -54,6 +63,8 @@ let
       layout
       build
       packages
+      installed
+      radio
       ;
   };
   toplevel = import ./toplevel.nix { inherit settings build; };

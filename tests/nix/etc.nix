@@ -4,9 +4,11 @@
   layout,
   build,
   packages,
+  installed,
+  radio,
 }:
 let
-  ours = build.writeTree "etc-files" {
+  ours = build.writeTree "etc-files" (installed.files // radio.files // {
     "hostname" = "${settings.hostName}\n";
     "os-release" = ''
       NAME=NixOS
@@ -49,6 +51,7 @@ let
       sshd:x:101:65534::/run/sshd:/usr/sbin/nologin
       systemd-network:x:102:102::/:/usr/sbin/nologin
       systemd-timesync:x:103:103::/:/usr/sbin/nologin
+      wpa_supplicant:x:104:104::/:/usr/sbin/nologin
       nobody:x:65534:65534::/nonexistent:/usr/sbin/nologin
     '';
     ".copies/group" = ''
@@ -76,6 +79,7 @@ let
       messagebus:x:100:
       systemd-network:x:102:
       systemd-timesync:x:103:
+      wpa_supplicant:x:104:
       nogroup:x:65534:
     '';
     # `*` rather than `!`: no password fits, and sshd does not take the account for a locked one.
@@ -85,6 +89,7 @@ let
       sshd:!:1::::::
       systemd-network:!:1::::::
       systemd-timesync:!:1::::::
+      wpa_supplicant:!:1::::::
       nobody:!:1::::::
     '';
     ".copies/authorized_keys.d/root" = "${settings.authorizedKey}\n";
@@ -133,7 +138,7 @@ let
       [Journal]
       Storage=volatile
     '';
-  };
+  });
 in
 build.run {
   name = "etc";
@@ -146,7 +151,9 @@ build.run {
     "multi-user.target.wants/systemd-networkd.service"
     "sockets.target.wants/systemd-networkd.socket"
     "local-fs.target.wants/zfs-mount.service"
-  ];
+  ]
+  ++ installed.wants
+  ++ radio.wants;
   # Nothing to show and nobody to log in there, tables that are built from files which do not change, and Debian's own
   # import of pools: the first stage has done that.
   masked = [

@@ -1,8 +1,16 @@
 # What the system's users see as /usr: all packages merged into one tree of links.
-{ build, packages }:
+{
+  build,
+  packages,
+  installed,
+  radio,
+}:
 build.run {
   name = "system-path";
-  packages = packages.all;
+  packages = packages.all ++ [
+    installed.package
+    radio.package
+  ];
   script = ''
     mkdir -p $out/bin $out/sbin $out/lib $out/share
     # Plain files become links into their package.

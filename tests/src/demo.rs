@@ -31,16 +31,15 @@ pub fn run() -> Result<()> {
     let programs = clock.time("Build the programs", || workshop::programs(None))?;
     let (settings, parts) = clock.time("Prepare the virtual Pi", workshop::parts)?;
     heading("Building the system to install, with Nix");
-    let home = AccessPoint::wpa2(NETWORK, PASSPHRASE);
     let given = json!({"country": "DE", "networks": [{"ssid": NETWORK, "passphrase": PASSPHRASE}]});
     let mut pi = parts
         .pi()
         .ssd("CYGSSD0", SSD)
         .agent(&programs.agent)
-        .access_point(&home)
+        .access_point(&home())
         .file("etc/cygnet/settings.json", 0o600, given.to_string())
         .build()?;
-    let user = closure::Settings::new(pi.keys().user_public()?, closure::Variant::Full);
+    let user = closure::Settings::new(pi.keys().user_public()?, closure::Variant::Full).with_agent(&programs.agent);
     let system = clock.time("Build the system with Nix", || closure::build(&settings.cache, &user))?;
     eprintln!("{}: {} store paths, {} MB", system.toplevel.display(), system.paths, system.nar_size / 1_000_000);
 
@@ -61,6 +60,10 @@ pub fn run() -> Result<()> {
     print!("{}", table::render(&report));
     println!("\nThe same as JSON: {}", file.strip_prefix(workshop::repository()).unwrap_or(&file).display());
     Ok(())
+}
+
+fn home() -> AccessPoint {
+    AccessPoint::wpa2(NETWORK, PASSPHRASE)
 }
 
 fn install(clock: &mut Clock, pi: &mut Pi, site: &Site, system: &closure::Closure) -> Result<Value> {
@@ -95,8 +98,10 @@ fn install(clock: &mut Clock, pi: &mut Pi, site: &Site, system: &closure::Closur
     let summary = clock.time("Install, until the new system answers", || {
         let arguments = [&["install", &host, "--yes", &digest, "--json"], &what[..]].concat();
         let command = site.cygnet(pi, &arguments);
-        site.install_through_reboot(command, pi, || {
+        site.install_through_reboot(command, pi, |pi| {
             heading("The Pi reboots: its firmware starts U-Boot, which looks at the SSD first");
+            // The same network, in the air around the system that was installed.
+            pi.air().set(&home())
         })
     })?;
 

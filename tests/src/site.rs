@@ -60,11 +60,16 @@ impl Site {
     }
 
     /// Runs `cygnet install … --json` to its end, and does what the firmware of a real Pi does meanwhile: when the Pi
-    /// reboots, it starts what is on the SSD, which is told to `rebooted`. Returns the summary.
+    /// reboots, it starts what is on the SSD, and calls `rebooted`. Returns the summary.
     ///
     /// # Errors
     /// If it fails, prints no summary, or the Pi can't be started again.
-    pub fn install_through_reboot(&self, mut command: Command, pi: &mut Pi, rebooted: impl Fn()) -> Result<Value> {
+    pub fn install_through_reboot(
+        &self,
+        mut command: Command,
+        pi: &mut Pi,
+        rebooted: impl Fn(&Pi) -> Result<()>,
+    ) -> Result<Value> {
         let mut child = command.stdout(Stdio::piped()).spawn().context("starting cygnet")?;
         let output = child.stdout.take().context("taking cygnet's output")?;
         let lines = std::thread::spawn(move || {
@@ -76,9 +81,9 @@ impl Site {
                 break status;
             }
             if !started_again && !pi.is_on() {
-                rebooted();
                 pi.boot_from_ssd(true)?;
                 started_again = true;
+                rebooted(pi)?;
             }
             std::thread::sleep(Duration::from_millis(200));
         };

@@ -17,6 +17,10 @@ const SAME_PI: Duration = Duration::from_millis(400);
 /// How long `--first` waits while only link-local addresses are known: the agent is up before DHCP has given one.
 const SETTLING: Duration = Duration::from_secs(4);
 
+/// The same for a Pi that says it is online: it has another address, whose announcement was lost. Over the air nobody says again
+/// what was multicast and not heard.
+const UNHEARD: Duration = Duration::from_secs(15);
+
 /// How long `--watch` waits at a time.
 const A_WHILE: Duration = Duration::from_secs(3600);
 
@@ -43,6 +47,9 @@ pub fn run(ui: &Ui, global: &cli::Global, arguments: &cli::Discover) -> Result<(
                 if let Some(patience) = patience(&pi) {
                     until = until.min(Instant::now() + patience);
                 }
+                if !pi.is_settled() {
+                    browser.ask_for_addresses(&pi);
+                }
                 Some(pi)
             }
         };
@@ -63,6 +70,7 @@ fn patience(pi: &Pi) -> Option<Duration> {
         true => None,
         // Its answers on other interfaces come at the same time, more or less.
         false if pi.is_settled() => Some(SAME_PI),
+        false if pi.says("online") == Some("yes") => Some(UNHEARD),
         false => Some(SETTLING),
     }
 }

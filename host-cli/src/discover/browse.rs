@@ -3,14 +3,16 @@
 use super::known::KnownHosts;
 use super::pi::{Pi, SERVICE};
 use anyhow::{Context, Result};
-use mdns_sd::{Receiver, ServiceDaemon, ServiceEvent};
-use std::collections::BTreeMap;
+use mdns_sd::{HostnameResolutionEvent, Receiver, ServiceDaemon, ServiceEvent};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// More Pis than anybody has. Announcements beyond are somebody's nonsense.
 const MAX_PIS: usize = 256;
 /// How often addresses of this machine are compared: WiFi may come up while we watch. Seconds.
 const IP_CHECK: u32 = 2;
+/// For how long the addresses of one Pi are asked for, milliseconds.
+const ASKING: u64 = 15_000;
 
 /// A change of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +50,10 @@ pub struct Browser {
     known: KnownHosts,
     /// By full name, so that the same Pi on two interfaces is one.
     pis: BTreeMap<String, Pi>,
+    /// Host names whose addresses were asked for.
+    asked: BTreeSet<String>,
+    /// Where mdns-sd puts the answers; it stops asking when nobody holds these.
+    answers: Vec<Receiver<HostnameResolutionEvent>>,
 }
 
 impl Browser {
@@ -56,7 +62,7 @@ impl Browser {
         let daemon = ServiceDaemon::new().context("starting to listen for mDNS")?;
         daemon.set_ip_check_interval(IP_CHECK).context("setting up mDNS")?;
         let events = daemon.browse(SERVICE).context("asking for Pis by mDNS")?;
-        Ok(Self { daemon, events, known, pis: BTreeMap::new() })
+        Ok(Self { daemon, events, known, pis: BTreeMap::new(), asked: BTreeSet::new(), answers: Vec::new() })
     }
 
     /// The next change until then; none if time is over.
@@ -95,6 +101,15 @@ impl Browser {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Asks for the addresses of this Pi alone, again and again for a while. What is answered comes as a change.
+    pub fn ask_for_addresses(&mut self, pi: &Pi) {
+        let host = format!("{}.", pi.host_name.trim_end_matches('.'));
+        if self.asked.insert(host.clone()) {
+            // The question is what matters: its answers are in the list, too. A name that can't be asked for has none.
+            self.answers.extend(self.daemon.resolve_hostname(&host, Some(ASKING)));
         }
     }
 

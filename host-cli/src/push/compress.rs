@@ -12,6 +12,11 @@ pub type Compressor<W> = native::Native<W>;
 #[cfg(not(feature = "libzstd"))]
 pub type Compressor<W> = chunked::Chunked<W>;
 
+/// How many cores this machine has for it.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// How compression is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tuning {
@@ -26,9 +31,11 @@ mod native {
     use super::*;
     use zstd::stream::raw::CParameter;
 
-    /// What one core compresses at a time, bytes. Small enough for the first to be under way soon, large enough for matches;
-    /// what lies further back is found by long-distance matching, which sees the whole window.
-    const JOB: u32 = 8 * 1024 * 1024;
+    /// What one core compresses at a time, bytes. Each begins anew, but for long-distance matching, which sees the whole window:
+    /// 8 MiB would cost one percent. But a level is for a whole job, and many cores have many under way.
+    const fn job(cores: usize) -> u32 {
+        (if cores <= 4 { 32 } else { 16 }) * 1024 * 1024
+    }
     /// More cores than that are faster than any link at the highest level, and each takes memory.
     const CORES: usize = 8;
 
@@ -44,9 +51,9 @@ mod native {
             let mut encoder = zstd::stream::write::Encoder::new(inner, tuning.level)?;
             encoder.window_log(tuning.window.ilog2())?;
             encoder.long_distance_matching(true)?;
-            let cores = std::thread::available_parallelism().map_or(1, usize::from).min(CORES);
+            let cores = cores().min(CORES);
             encoder.set_parameter(CParameter::NbWorkers(u32::try_from(cores).unwrap_or(1)))?;
-            encoder.set_parameter(CParameter::JobSize(JOB))?;
+            encoder.set_parameter(CParameter::JobSize(job(cores)))?;
             Ok(Self(encoder))
         }
 

@@ -1,7 +1,7 @@
 //! Writes the data stream: the hello, then each store path's record and its NAR, packed, or as a patch.
 
 use super::Counters;
-use super::compress::{Compressor, Tuning};
+use super::compress::{Compressor, Tuning, cores};
 use super::dense::Dense;
 use super::pace::{Follow, Gauge, Outlet, Pace, Queue, queue};
 #[cfg(feature = "libzstd")]
@@ -144,7 +144,7 @@ struct Packer {
 impl Packer {
     fn new(queue: Queue, window: u64) -> Self {
         let gauge = queue.gauge();
-        Self { output: Some(Output::Idle(queue)), window, gauge, pace: Pace::new() }
+        Self { output: Some(Output::Idle(queue)), window, gauge, pace: Pace::new(cores()) }
     }
 
     fn follow(&self) -> Follow {

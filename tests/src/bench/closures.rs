@@ -170,6 +170,7 @@ fn realise(cache_dir: &Path, nix: &Nix, attribute: &str, packages: Vec<Package>)
         version: "26.05.20260501.cygnet".into(),
         authorized_key: String::new(),
         kernel_params: String::new(),
+        installed: None,
     };
     let json = inputs.to_json()?;
     let dir = cache_dir.join("closure");

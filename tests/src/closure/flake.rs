@@ -49,6 +49,9 @@ fn gather_files(inputs: &mut Inputs, out: &Path) -> Result<()> {
         bring(&mut kernel.image, "kernel-image")?;
         bring(&mut kernel.modules, "kernel-modules")?;
     }
+    if let Some(installed) = &mut inputs.installed {
+        bring(&mut installed.agent, "cygnetd")?;
+    }
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! What the Nix expressions are given: files, versions and names, as one JSON file.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,7 @@ use serde::Serialize;
 use super::order::{Package, acyclic};
 use super::{Settings, Variant};
 use crate::pi::packages::{Arch, Deb, download, resolve_arm64};
-use crate::pi::{cache, kernel};
+use crate::pi::{air, cache, kernel};
 
 /// What the installed system can do; apt adds what these need.
 const SYSTEM: &[&str] = &[
@@ -28,8 +29,10 @@ const SYSTEM: &[&str] = &[
     "gdisk",
     "grep",
     "gzip",
+    "hostapd",
     "hostname",
     "iproute2",
+    "iw",
     "kmod",
     "less",
     "login",
@@ -48,6 +51,7 @@ const SYSTEM: &[&str] = &[
     "tzdata",
     "udev",
     "util-linux",
+    "wpasupplicant",
     "zfsutils-linux",
 ];
 
@@ -85,6 +89,20 @@ pub struct Inputs {
     pub authorized_key: String,
     /// The kernel's command line, but for `init=`.
     pub kernel_params: String,
+    /// What is installed of cygnet; none for a closure that doesn't boot.
+    pub installed: Option<Installed>,
+}
+
+/// What `nixosModules.installed` puts into a system, and the simulated radio for it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Installed {
+    /// The static binary.
+    pub agent: String,
+    /// The text of `cygnet-installed.service`.
+    pub unit: &'static str,
+    /// The rig's programs: name, text.
+    pub rig: BTreeMap<&'static str, &'static str>,
 }
 
 /// Files of the kernel.
@@ -135,6 +153,11 @@ pub fn gather(cache_dir: &Path, settings: &Settings) -> Result<Inputs> {
         | Variant::TinyOtherDisks => (download(cache_dir, Arch::Arm64, TINY)?, None),
     };
     let debs: Vec<Deb> = debs.into_iter().filter(|deb| !is_left_out(&deb.name)).collect();
+    let installed = settings.agent.as_ref().map(|agent| Installed {
+        agent: agent.display().to_string(),
+        unit: include_str!("../../../agent/systemd/cygnet-installed.service"),
+        rig: air::PROGRAMS.iter().copied().collect(),
+    });
     Ok(Inputs {
         attribute: settings.variant.attribute().into(),
         system: format!("{}-linux", std::env::consts::ARCH),
@@ -148,6 +171,7 @@ pub fn gather(cache_dir: &Path, settings: &Settings) -> Result<Inputs> {
         version: "26.05.20260501.cygnet".into(),
         authorized_key: settings.authorized_key.clone(),
         kernel_params: "console=ttyAMA0 loglevel=4 panic=-1 systemd.log_color=0".into(),
+        installed,
     })
 }
 
@@ -159,6 +183,9 @@ fn check(settings: &Settings) -> Result<()> {
     let name = &settings.host_name;
     if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
         bail!("a host name has letters, digits and dashes; this one is {name:?}");
+    }
+    if settings.variant == Variant::Full && settings.agent.is_none() {
+        bail!("the system that boots has cygnetd in it; name its binary");
     }
     if settings.authorized_key.lines().count() != 1 {
         bail!("the authorized key must be one line, as in a .pub file");
@@ -211,7 +238,9 @@ mod tests {
         assert!(check(&good).is_ok());
         assert!(check(&Settings { host_id: "12345".into(), ..good.clone() }).is_err());
         assert!(check(&Settings { host_name: "a b".into(), ..good.clone() }).is_err());
-        assert!(check(&Settings { authorized_key: "a\nb".into(), ..good }).is_err());
+        assert!(check(&Settings { authorized_key: "a\nb".into(), ..good.clone() }).is_err());
+        assert!(check(&Settings { variant: Variant::Full, ..good.clone() }).is_err());
+        assert!(check(&Settings { variant: Variant::Full, ..good.with_agent("cygnetd".as_ref()) }).is_ok());
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! use cygnet_tests::closure::{self, Settings, Variant};
 //! # fn main() -> anyhow::Result<()> {
 //! # let cache = std::path::Path::new("cache");
-//! let settings = Settings::new("ssh-ed25519 AAAA...", Variant::Full);
+//! let settings = Settings::new("ssh-ed25519 AAAA...", Variant::Full).with_agent("cygnetd".as_ref());
 //! let closure = closure::build(cache, &settings)?;
 //! println!("{}: {} paths, {} bytes", closure.toplevel.display(), closure.paths, closure.nar_size);
 //! # Ok(())
@@ -97,6 +97,9 @@ pub struct Settings {
     pub host_id: String,
     /// Which closure.
     pub variant: Variant,
+    /// The agent's static binary, which the installed system has for what `nixosModules.installed` does with it. Only
+    /// [`Variant::Full`] needs it, and has to have it.
+    pub agent: Option<PathBuf>,
 }
 
 impl Settings {
@@ -107,7 +110,14 @@ impl Settings {
             host_name: "pi-installed".into(),
             host_id: "c1650001".into(),
             variant,
+            agent: None,
         }
+    }
+
+    /// The same, with the agent's binary.
+    #[must_use]
+    pub fn with_agent(self, binary: &Path) -> Settings {
+        Settings { agent: Some(binary.to_owned()), ..self }
     }
 }
 

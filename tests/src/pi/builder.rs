@@ -104,8 +104,8 @@ impl<'a> Builder<'a> {
         self
     }
 
-    /// Gives the card's system a simulated radio instead of the cable: see [`air`]. The system that is installed on the
-    /// SSD has the cable, and the same address.
+    /// Gives the Pi a simulated radio instead of the cable: see [`air`]. So it is for the system that is installed on the SSD,
+    /// if that has the rig, too; no access point is on there until one is set.
     #[must_use]
     pub fn wifi(mut self) -> Self {
         self.wifi = true;

@@ -249,7 +249,7 @@ impl Pi {
             bail!("this Pi has no test rig inside; build it with `.wifi()`");
         }
         let running = self.running.as_ref().context("this Pi was never switched on")?;
-        running.rig.as_ref().context("this Pi runs its installed system, where there is no test rig")
+        running.rig.as_ref().context("this Pi's line to its test rig is not there")
     }
 
     /// The simulated air around this Pi.

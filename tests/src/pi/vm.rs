@@ -66,7 +66,7 @@ pub struct Machine {
     pub extras: Extras,
 }
 
-/// What a machine has besides, while it runs its card's system.
+/// What a machine has besides; but for the rig, only while it runs its card's system.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Extras {
     /// The socket of the test rig's line into the guest.
@@ -121,15 +121,13 @@ impl Machine {
             fcntl_setfl(keyboard, OFlags::NONBLOCK).context("making QEMU's input non-blocking")?;
         }
         let mut running = Running { qemu, serial, rig: None, keyboard, monitor: None };
-        if let Start::Kernel { .. } = how {
-            if let Some((_, socket)) = &self.extras.second_cable {
-                running.monitor = Some(Qmp::connect(socket, &running.serial)?);
-                // Long before the guest's kernel looks at its cards.
-                running.set_second_cable(false)?;
-            }
-            if let Some(socket) = &self.extras.rig {
-                running.rig = Some(Rig::connect(socket, &running.serial)?);
-            }
+        if let (Start::Kernel { .. }, Some((_, socket))) = (how, &self.extras.second_cable) {
+            running.monitor = Some(Qmp::connect(socket, &running.serial)?);
+            // Long before the guest's kernel looks at its cards.
+            running.set_second_cable(false)?;
+        }
+        if let Some(socket) = &self.extras.rig {
+            running.rig = Some(Rig::connect(socket, &running.serial)?);
         }
         Ok(running)
     }
@@ -169,6 +167,12 @@ impl Machine {
         add(["-netdev".into(), format!("tap,id=net0,ifname={},script=no,downscript=no", self.port.tap)]);
         // Without a ROM file: network boot isn't installed with QEMU, and isn't wanted.
         add(["-device".into(), format!("virtio-net-pci,netdev=net0,romfile=,mac={}", self.port.mac)]);
+        if let Some(socket) = &self.extras.rig {
+            add(["-device".into(), "virtio-serial-pci".into()]);
+            let socket = format!("socket,id=rig,path={},server=on,wait=off", comma(socket));
+            add(["-chardev".into(), socket]);
+            add(["-device".into(), format!("virtserialport,chardev=rig,name={}", rig::PORT)]);
+        }
         match how {
             Start::Kernel { image, initrd } => {
                 if let Some((port, monitor)) = &self.extras.second_cable {
@@ -180,12 +184,6 @@ impl Machine {
                 }
                 if self.extras.led {
                     add(["-device".into(), "virtio-keyboard-pci".into()]);
-                }
-                if let Some(socket) = &self.extras.rig {
-                    add(["-device".into(), "virtio-serial-pci".into()]);
-                    let socket = format!("socket,id=rig,path={},server=on,wait=off", comma(socket));
-                    add(["-chardev".into(), socket]);
-                    add(["-device".into(), format!("virtserialport,chardev=rig,name={}", rig::PORT)]);
                 }
                 add(["-kernel".into(), image.display().to_string()]);
                 add(["-initrd".into(), initrd.display().to_string()]);

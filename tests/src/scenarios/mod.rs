@@ -199,7 +199,11 @@ impl World {
     /// Builds a closure for the present Pi.
     pub fn closure(&mut self, variant: Variant) -> Result<Closure> {
         let key = self.pi()?.keys().user_public()?;
-        self.built(closure::Settings::new(key, variant))
+        let settings = closure::Settings::new(key, variant);
+        self.built(match variant {
+            Variant::Full => settings.with_agent(&self.programs.agent),
+            _ => settings,
+        })
     }
 
     /// The tiny closure of a machine of this name, so that others do not see what happens to its store paths.

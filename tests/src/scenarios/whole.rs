@@ -34,6 +34,10 @@ const HOST_NAME: &str = "pi-cupboard";
 const NETWORK: &str = "Käfer \u{1f9a2}";
 const PASSPHRASE: &str = "whole horse battery";
 
+fn home() -> AccessPoint {
+    AccessPoint::wpa2(NETWORK, PASSPHRASE)
+}
+
 fn flash(world: &mut World) -> Result<()> {
     world.forget_pi();
     let image = world.parts.card.display().to_string();
@@ -46,9 +50,8 @@ fn flash(world: &mut World) -> Result<()> {
     run(tool("cmp").args([&image, &card])).context("comparing the card with its image")?;
 
     // The present Pi is the one with this card from now on. Nothing but the card tells it anything.
-    let home = AccessPoint::wpa2(NETWORK, PASSPHRASE);
     let pi = world.parts.pi().cores(2).ssd(SSD, 4 << 30).agent(&world.programs.agent).card(Path::new(&card));
-    world.pi = Some(pi.stranger().access_point(&home).build()?);
+    world.pi = Some(pi.stranger().access_point(&home()).build()?);
     world.in_the_air = true;
     std::fs::remove_file(&card).context("removing the card's copy")
 }
@@ -146,7 +149,8 @@ impl World {
     }
 }
 
-fn discover(world: &mut World) -> Result<()> {
+/// What the Pi announces: its address and its host key's fingerprint at least.
+fn announced(world: &mut World) -> Result<Value> {
     let address = world.pi()?.address();
     let out = world.expect(&["discover", "--first", "--timeout", "60s", "--json"], 0, &[])?;
     let found: Value =
@@ -158,9 +162,14 @@ fn discover(world: &mut World) -> Result<()> {
         std::process::Command::new("ssh-keygen").arg("-lf").arg(identity.with_file_name("host_key.pub")).output()?;
     let key = String::from_utf8_lossy(&key.stdout).split_whitespace().nth(1).unwrap_or("no fingerprint").to_owned();
     ensure!(text.contains(&key), "the host key's fingerprint {key} is not announced: {text}");
+    Ok(found)
+}
+
+fn discover(world: &mut World) -> Result<()> {
+    let found = announced(world)?;
     // Which one depends on the scenarios before.
     let state = world.status()?["state"]["state"].clone();
-    ensure!(found["state"] == state, "its state {state} is not announced: {text}");
+    ensure!(found["state"] == state, "its state {state} is not announced: {found}");
     Ok(())
 }
 
@@ -188,7 +197,8 @@ fn install(world: &mut World) -> Result<()> {
         ["install", &host, "--closure", &toplevel, "--disko", &disko, "--yes", &digest, "--fresh", "--json"];
     let command = world.command(&arguments)?;
     let site = world.site.clone();
-    let summary = site.install_through_reboot(command, world.pi()?, || ())?;
+    // All that the installed system has is a radio, too; nothing but what was carried over tells it the network.
+    let summary = site.install_through_reboot(command, world.pi()?, |pi| pi.air().set(&home()))?;
     ensure!(summary["verified"] == true, "cygnet did not see the new system: {summary}");
     let peak = summary["agent-peak-memory"].as_u64().unwrap_or(u64::MAX);
     ensure!(peak <= PEAK, "the agent used {peak} bytes of memory");
@@ -206,6 +216,9 @@ fn installed(world: &mut World) -> Result<()> {
     let host = world.host()?;
     let out = world.expect(&["wait", &host, "--for", "installed", "--timeout", "60s", "--json"], 0, &[])?;
     ensure!(out.contains(&running), "cygnet wait does not name the system that runs: {out}");
+    let found = announced(world)?;
+    let hash = running.trim_start_matches("/nix/store/").split('-').next().unwrap_or_default();
+    ensure!(found["state"] == "installed" && found["toplevel"] == hash, "something else is announced: {found}");
     let pi = world.pi()?;
     for (what, check) in [
         ("the root is the pool's", "test \"$(findmnt -no SOURCE /)\" = rpool/local/root".to_owned()),
@@ -223,6 +236,12 @@ fn installed(world: &mut World) -> Result<()> {
                 "grep -qF '{PASSPHRASE}' /var/lib/cygnet/carried.json && ! find /var/lib/cygnet -perm /077 | grep ."
             ),
         ),
+        ("it is online through the air", "ip -o route get 10.77.0.1 | grep -q wlan0".into()),
+        (
+            "only its reader may see the networks that were written down for it",
+            "test \"$(stat -c '%U %a' /etc/wpa_supplicant/cygnet-carried.conf)\" = 'wpa_supplicant 600'".into(),
+        ),
+        ("it has the country", "grep -qx country=DE /etc/wpa_supplicant/cygnet-carried.conf".into()),
         (
             "the profile is the first generation",
             "test \"$(readlink /nix/var/nix/profiles/system)\" = system-1-link".into(),

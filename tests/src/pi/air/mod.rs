@@ -23,25 +23,27 @@ use super::login::quoted;
 use super::machine::Pi;
 use super::rig::{COMMAND, Place};
 
-/// The files of the rig in the Pi's system: path, mode, content.
-const FILES: &[(&str, u32, &str)] = &[
-    ("usr/lib/cygnet-rig/rigd", 0o755, include_str!("rigd.sh")),
-    ("usr/lib/cygnet-rig/air", 0o755, include_str!("air.sh")),
-    ("usr/lib/cygnet-rig/ap", 0o755, include_str!("ap.sh")),
-    (
-        "etc/systemd/system/cygnet-rig.service",
-        0o644,
-        "[Unit]\nDescription=Test rig: commands over a virtio-serial port\nDefaultDependencies=no\n\n[Service]\n\
+/// The programs of the rig, in `/usr/lib/cygnet-rig`. The system that is installed has them, too (`tests/nix/radio.nix`).
+pub const PROGRAMS: &[(&str, &str)] =
+    &[("rigd", include_str!("rigd.sh")), ("air", include_str!("air.sh")), ("ap", include_str!("ap.sh"))];
+
+/// The files of the rig in the card's system: path, mode, content.
+const FILES: &[(&str, u32, &str)] = &[(
+    "etc/systemd/system/cygnet-rig.service",
+    0o644,
+    "[Unit]\nDescription=Test rig: commands over a virtio-serial port\nDefaultDependencies=no\n\n[Service]\n\
          ExecStart=/usr/lib/cygnet-rig/rigd\nKillMode=process\nRestart=on-failure\n\
          StandardOutput=journal+console\nStandardError=journal+console\n",
-    ),
-];
+)];
 
 /// The units that the rig's own target needs at every boot.
 const WANTED: &[&str] = &["cygnet-rig.service", "cygnet-rig-air.service"];
 
 /// Puts the rig into the card's system.
 pub(super) fn install(pi: &mut Pi) {
+    for (name, text) in PROGRAMS {
+        pi.set_file(&format!("usr/lib/cygnet-rig/{name}"), 0o755, *text);
+    }
     for (path, mode, text) in FILES {
         pi.set_file(path, *mode, *text);
     }
@@ -53,9 +55,7 @@ pub(super) fn install(pi: &mut Pi) {
          StandardOutput=journal+console\nStandardError=journal+console\n",
         port.mac, port.station_mac
     );
-    let denied = format!("{}\n", port.station_mac);
     pi.set_file("etc/systemd/system/cygnet-rig-air.service", 0o644, unit);
-    pi.set_file("etc/cygnet-rig/deny", 0o644, denied);
     for unit in WANTED {
         pi.set_link(&format!("etc/systemd/system/sysinit.target.wants/{unit}"), &format!("../{unit}"));
     }
@@ -131,7 +131,7 @@ impl<'a> Air<'a> {
         let radio = self.radio.interface();
         let mark = if access_point.multicast { "rm -f" } else { "touch" };
         let line = format!(
-            "umask 077; cat >/run/cygnet-rig/{radio}.conf && cp /etc/cygnet-rig/deny {} && \
+            "umask 077; cat >/run/cygnet-rig/{radio}.conf && cp /run/cygnet-rig/deny {} && \
              {mark} /run/cygnet-rig/{radio}.filtered && /usr/lib/cygnet-rig/ap {radio} start && \
              {{ [ -e /run/cygnet-rig/{radio}.filtered ] || /usr/lib/cygnet-rig/ap {radio} pass; }}",
             access_point::deny_list(radio)
