@@ -301,9 +301,11 @@ fn look(target: &Target, goal: Goal) -> Result<Seen> {
     }
 }
 
-/// ssh works, but there is no agent: the installed system has none, and neither has a card whose agent does not run.
+/// ssh works, but no agent answers: the installed system has none, and a card may have one that does not run. The program alone
+/// says nothing: `nixosModules.installed` needs it, too; a card starts it as a service.
 fn look_without_agent(target: &Target, error: Fault) -> Result<Seen> {
-    let remote = "command -v cygnetd >/dev/null 2>&1 && echo agent; readlink -f /run/current-system";
+    let remote =
+        "systemctl is-enabled --quiet cygnetd.service 2>/dev/null && echo agent; readlink -f /run/current-system";
     let mut command = target.command();
     command.args(target.key_options()).args([
         "-o",

@@ -107,10 +107,22 @@ fn alone(work: &Path) -> Result<File> {
     lock.lock().context("waiting for another bench to end")?;
     for entry in fs::read_dir(work).context("looking for what an earlier run left")?.flatten() {
         if entry.file_name().to_string_lossy().starts_with(RUN) {
+            unmount_below(&entry.path())?;
             run(tool("rm").arg("-rf").arg(entry.path())).context("removing what an earlier run left")?;
         }
     }
     Ok(lock)
+}
+
+/// A killed run leaves its volume mounted.
+fn unmount_below(path: &Path) -> Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mounts").context("reading what is mounted")?;
+    let places =
+        mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|place| Path::new(place).starts_with(path));
+    for place in places {
+        run(tool("umount").arg(place)).context("unmounting what an earlier run left")?;
+    }
+    Ok(())
 }
 
 fn measure(
