@@ -149,10 +149,11 @@ impl World {
     }
 }
 
-/// What the Pi announces: its address and its host key's fingerprint at least.
+/// What the Pi announces: its address and its host key's fingerprint at least. A radio that saves power, as the installed
+/// system's does, misses questions; what it says without being asked comes each 50 s.
 fn announced(world: &mut World) -> Result<Value> {
     let address = world.pi()?.address();
-    let out = world.expect(&["discover", "--first", "--timeout", "60s", "--json"], 0, &[])?;
+    let out = world.expect(&["discover", "--first", "--timeout", "180s", "--json"], 0, &[])?;
     let found: Value =
         serde_json::from_str(out.lines().next().unwrap_or_default()).context("parsing what was found")?;
     let text = found.to_string();
