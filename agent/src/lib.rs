@@ -26,6 +26,7 @@ mod install;
 mod journal;
 mod led;
 mod online;
+mod ram;
 mod report;
 mod rules;
 mod run;
