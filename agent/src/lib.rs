@@ -16,6 +16,7 @@ mod control;
 mod daemon;
 mod enter;
 mod events;
+mod extra;
 mod firmware;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
