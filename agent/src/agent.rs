@@ -2,6 +2,7 @@
 
 use crate::card;
 use crate::events::{EventLog, lock};
+use crate::extra::Stash;
 use crate::identity::{self, Identity};
 use crate::inspect;
 use crate::install;
@@ -48,6 +49,13 @@ pub struct Places {
     pub secrets: PathBuf,
 }
 
+impl Places {
+    /// Where extra files are until they are laid over the target: in memory, beside the secrets.
+    pub fn extra_files(&self) -> PathBuf {
+        self.secrets.with_file_name("extra-files")
+    }
+}
+
 /// The one agent of this machine.
 pub struct Agent {
     /// Who this Pi is.
@@ -62,6 +70,8 @@ pub struct Agent {
     pub given: card::State,
     /// The secrets of the present installation.
     pub vault: Vault,
+    /// The extra files of the present installation.
+    pub extra: Stash,
     /// What a person at the console wants of the supervisor of the network.
     pub orders: tokio::sync::mpsc::UnboundedSender<Order>,
     /// The other end, until the supervisor takes it.
@@ -170,6 +180,7 @@ impl Agent {
             given: card::State::load(&places.state).0,
             cancel: Arc::default(),
             vault: Vault::new(places.secrets.clone()),
+            extra: Stash::new(places.extra_files()),
             places,
             desk: Mutex::new(desk),
             arrived: Condvar::new(),
@@ -187,7 +198,11 @@ impl Agent {
     fn consider(self: &Arc<Self>, request: Request) -> Result<Reply, Fault> {
         permit(&lock(&self.desk).state, &request)?;
         if self.receive_only
-            && let Request::Plan { .. } | Request::Install { .. } | Request::Abort | Request::Reboot = request
+            && let Request::Plan { .. }
+            | Request::Install { .. }
+            | Request::ExtraFiles { .. }
+            | Request::Abort
+            | Request::Reboot = request
         {
             return Err(not_now(
                 "this agent was started with --receive-only.",
@@ -208,6 +223,10 @@ impl Agent {
             }
             Request::Install { disko, digest, closure, mode, options, secrets } => {
                 self.install((&disko, mode), &digest, closure, options, secrets)
+            }
+            Request::ExtraFiles { id, at, total, bytes } => {
+                self.extra.take(id, at, total, &bytes)?;
+                Ok(Reply::Accepted { resumed: false })
             }
             Request::QueryValid { paths } => {
                 let keeps = lock(&self.desk).job.as_ref().is_some_and(|job| job.plan.mode.keeps());
@@ -317,13 +336,15 @@ impl Agent {
                     let wanted = self.vault.look(job.plan.wanted());
                     let needed = self.vault.look(desk.needed(&job.plan));
                     self.vault.check(&wanted, &needed, &secrets)?;
+                    self.extra.check(options.extra_files.as_ref(), job.options.extra_files.as_ref())?;
                     let mut journal = Journal::reopen(&self.places.state).map_err(journal_fault)?;
                     let record = Record::Continue { closure: closure.clone(), options: options.clone() };
                     journal.append(&[record]).map_err(journal_fault)?;
                     desk.journal = Some(journal);
+                    self.extra.claim(options.extra_files.as_ref());
                     desk.job = Some(Job { closure, options, ..job });
                     desk.done = desk.done.min(Some(Phase::Mount));
-                    self.vault.keep(&wanted, secrets)?;
+                    self.vault.keep(&wanted, secrets).inspect_err(|_| self.extra.forget())?;
                     self.begin(&mut desk, true)?;
                     return Ok(Reply::Accepted { resumed: true });
                 }
@@ -344,10 +365,12 @@ impl Agent {
         }
         let wanted = self.vault.look(plan.wanted());
         self.vault.check(&wanted, &wanted, &secrets)?;
+        self.extra.check(options.extra_files.as_ref(), None)?;
         self.vault.keep(&wanted, secrets)?;
+        self.extra.claim(options.extra_files.as_ref());
         let job = Job { digest: plan.digest.to_string(), layout, plan, closure, options };
         let journal = Journal::begin(&self.places.state, &job).map_err(journal_fault);
-        desk.journal = Some(journal.inspect_err(|_| self.vault.forget())?);
+        desk.journal = Some(journal.inspect_err(|_| self.forget_secrets())?);
         desk.job = Some(job);
         desk.valid.clear();
         desk.bytes = 0;
@@ -371,11 +394,17 @@ impl Agent {
         let started =
             std::thread::Builder::new().name("install".into()).spawn(move || install::run(&agent, &job, resumed));
         started.map(drop).map_err(|error| {
-            self.vault.forget();
+            self.forget_secrets();
             let fault = Fault::internal("The installation could not be started.", error);
             desk.state = State::Failed { phase: Phase::Inspect, fault: fault.clone() };
             fault
         })
+    }
+
+    /// Removes what was given for the present installation only: nobody needs it any more.
+    pub fn forget_secrets(&self) {
+        self.vault.forget();
+        self.extra.forget();
     }
 
     /// The state's name, or `None` while somebody is busy with the state: the watchdog must not wait for a slow card.
@@ -418,6 +447,7 @@ impl Agent {
                     true => self.vault.look(desk.needed(&job.plan)),
                     false => Vec::new(),
                 },
+                extra_files: job.options.extra_files.as_ref().map(|extra| extra.count),
             }),
             running_disk,
             uptime_seconds: identity::uptime_seconds(),

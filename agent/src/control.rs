@@ -103,6 +103,7 @@ fn converse(agent: &Arc<Agent>, input: File, mut output: File) {
         return;
     }
     let mut following = false;
+    let mut brought = false;
     loop {
         let mut request = match frame::read_line(&mut input) {
             // There may be secrets in it.
@@ -121,6 +122,7 @@ fn converse(agent: &Arc<Agent>, input: File, mut output: File) {
             Ok(Request::Follow { from }) => Some(*from),
             _ => None,
         };
+        brought |= matches!(request, Ok(Request::ExtraFiles { .. }));
         let reply = request.map_or_else(Reply::Error, |request| agent.answer(request));
         let accepted = matches!(reply, Reply::Accepted { .. });
         if line.say(&reply).is_err() {
@@ -138,6 +140,9 @@ fn converse(agent: &Arc<Agent>, input: File, mut output: File) {
         }
     }
     line.closed.store(true, Ordering::Release);
+    if brought {
+        agent.extra.abandon();
+    }
     agent.log.wake();
 }
 

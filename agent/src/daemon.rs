@@ -70,6 +70,7 @@ async fn install_on_this_machine(socket: &Path, listener: &UnixListener, places:
     let agent = Agent::new(Identity::read(), places);
     let unfinished = agent.unfinished();
     agent.vault.forget_after_crash(unfinished.as_ref().map(|job| &job.plan));
+    agent.extra.forget();
     if let Some(job) = unfinished {
         // A crash of the agent alone leaves the target mounted; the next plan or installation needs it free.
         install::export::release(&agent, &job.plan);
@@ -85,7 +86,7 @@ async fn install_on_this_machine(socket: &Path, listener: &UnixListener, places:
     });
     let result = attend(socket, listener, &agent).await;
     tell_systemd(&[NotifyState::Stopping]);
-    agent.vault.forget();
+    agent.forget_secrets();
     announcement.goodbye();
     if let Some((consoles, led)) = shown {
         led.stop();

@@ -97,7 +97,7 @@ pub fn host_keys(directory: &Path) -> Vec<String> {
 }
 
 /// `ssh-ed25519 SHA256:…` of a line like `ssh-ed25519 AAAA… comment`.
-fn fingerprint(public_key: &str) -> Option<String> {
+pub fn fingerprint(public_key: &str) -> Option<String> {
     let mut words = public_key.split_whitespace();
     let (kind, blob) = (words.next()?, STANDARD.decode(words.next()?).ok()?);
     Some(format!("{kind} SHA256:{}", STANDARD_NO_PAD.encode(Sha256::digest(blob))))

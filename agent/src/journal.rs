@@ -376,7 +376,7 @@ pub(crate) mod tests {
 
         let other = closure("nixos-system-pi-2");
         let options =
-            InstallOptions { reboot: false, keep_host_key: false, carry_networks: false, trust: Default::default() };
+            InstallOptions { reboot: false, keep_host_key: false, carry_networks: false, ..InstallOptions::default() };
         journal.append(&[Record::Continue { closure: other.clone(), options: options.clone() }]).unwrap();
         let past = read(&directory);
         assert_eq!((past.done, past.failed), (Some(Phase::Mount), None));

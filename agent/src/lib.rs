@@ -16,6 +16,7 @@ mod control;
 mod daemon;
 mod enter;
 mod events;
+mod extra;
 mod firmware;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -26,6 +27,7 @@ mod install;
 mod journal;
 mod led;
 mod online;
+mod ram;
 mod report;
 mod rules;
 mod run;

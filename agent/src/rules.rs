@@ -22,6 +22,13 @@ pub fn permit(state: &State, request: &Request) -> Result<(), Fault> {
             Waiting | Failed { .. } | Interrupted { .. } | Installed | Installing { .. } | Receiving,
         ) => Ok(()),
 
+        // Those of the present installation are in use, or in their places.
+        (Request::ExtraFiles { .. }, Installing { .. } | Receiving) => Err(not_now(
+            "An installation is running.",
+            "Follow it with `cygnet logs HOST --follow`, or stop it with `cygnet abort HOST`.",
+        )),
+        (Request::ExtraFiles { .. }, Waiting | Failed { .. } | Interrupted { .. } | Installed) => Ok(()),
+
         (Request::QueryValid { .. } | Request::Substitute { .. }, Receiving) => Ok(()),
         (Request::QueryValid { .. } | Request::Substitute { .. }, Installing { .. }) => Err(not_now(
             "The installation is not receiving store paths at the moment.",
@@ -63,7 +70,9 @@ mod tests {
     fn an_installation_is_not_disturbed() {
         let running = State::Installing { phase: Phase::Format };
         let plan = Request::Plan { disko: serde_json::json!({}), closure: None, mode: Default::default() };
-        for request in [&plan, &Request::Reboot] {
+        let bytes = cygnet_protocol::secret::Secret::new(vec![7]);
+        let extra = Request::ExtraFiles { id: 1, at: 0, total: 1, bytes };
+        for request in [&plan, &Request::Reboot, &extra] {
             assert_eq!(permit(&running, request).unwrap_err().code, FaultCode::NotNow);
             assert_eq!(permit(&State::Receiving, request).unwrap_err().code, FaultCode::NotNow);
             assert!(permit(&State::Waiting, request).is_ok());

@@ -1,34 +1,29 @@
 //! Secrets for as long as an installation needs them: files in memory that root alone can read.
 //!
-//! They lie in a directory of a ramfs, which is never swapped out (the installation uses the new system's swap, which may
-//! not be encrypted), and are gone when the installation has ended, well or not, and when the agent or the Pi is restarted.
+//! They lie in a directory in memory ([`crate::ram`]), and are gone when the installation has ended, well or not, and when the
+//! agent or the Pi is restarted.
 //! Where the layout names a file (`/tmp/secret.key`), a symbolic link is put that leads to it. So every tool and every hook
 //! finds the file where the layout says, properties such as `keylocation` are what the layout says, and what lies on the
-//! card, if that path is on the card, is the link: a name, no secret. Overwriting would be no use on flash.
+//! card, if that path is on the card, is the link: a name, no secret.
 
 use crate::events::lock;
+use crate::ram::{Ram, remove};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::plan::{Plan, Refusal, SecretRef, TARGET, Wanted};
 use cygnet_protocol::secret::{GivenSecret, MAX_BYTES, Secret};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Mutex;
-
-/// `f_type` of statfs(2).
-const RAMFS_MAGIC: u64 = 0x8584_58f6;
-/// As before.
-const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 /// Where nothing of ours is put: the new system's disk, what is no place for files, and what is read-only by nature.
 const NO_PLACES: [&str; 5] = [TARGET, "/dev", "/proc", "/sys", "/nix/store"];
 
 /// The secrets of the present installation.
 pub struct Vault {
-    directory: PathBuf,
+    ram: Ram,
     kept: Mutex<Kept>,
 }
 
@@ -45,7 +40,7 @@ struct Kept {
 impl Vault {
     /// A vault in this directory, which is made when something is put into it.
     pub fn new(directory: PathBuf) -> Self {
-        Self { directory, kept: Mutex::default() }
+        Self { ram: Ram::new(directory), kept: Mutex::default() }
     }
 
     /// Notes which of these files are on the machine already.
@@ -62,7 +57,7 @@ impl Vault {
     }
 
     fn is_ours(&self, link: &Path) -> bool {
-        fs::read_link(link).is_ok_and(|to| to.starts_with(&self.directory))
+        fs::read_link(link).is_ok_and(|to| to.starts_with(self.ram.path()))
     }
 
     /// Sees whether what was given is what is wanted, before anything is touched. `needed` are those that must be there.
@@ -105,7 +100,8 @@ impl Vault {
         if given.is_empty() {
             return Ok(());
         }
-        self.open()
+        self.ram
+            .open()
             .map_err(|error| Fault::internal("There is no place in memory for the secrets of the layout.", error))?;
         for (number, GivenSecret { name, value }) in given.into_iter().enumerate() {
             let Some(wanted) = wanted.iter().find(|wanted| wanted.name == name) else { continue };
@@ -126,27 +122,8 @@ impl Vault {
         Ok(())
     }
 
-    /// A directory of our own, in memory that is not swapped out.
-    fn open(&self) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
-        fs::set_permissions(&self.directory, Permissions::from_mode(0o700))?;
-        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        match mount("ramfs", &self.directory, "ramfs", flags, Some(c"mode=0700")) {
-            Ok(()) => Ok(()),
-            // Not allowed to mount, or no such thing in this kernel: a tmpfs will do, a disk will not.
-            Err(_) if self.is_in_memory() => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn is_in_memory(&self) -> bool {
-        // Signed on some architectures, and 32 bits wide on others.
-        rustix::fs::statfs(&self.directory)
-            .is_ok_and(|found| matches!(found.f_type as u64 & 0xffff_ffff, RAMFS_MAGIC | TMPFS_MAGIC))
-    }
-
     fn put(&self, number: usize, name: &str, value: &Secret, is_file: bool) -> io::Result<()> {
-        let path = self.directory.join(number.to_string());
+        let path = self.ram.path().join(number.to_string());
         let mut kept = lock(&self.kept);
         kept.files.insert(name.to_owned(), path.clone());
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
@@ -198,16 +175,7 @@ impl Vault {
             // A hook may have put something there.
             let _ = fs::remove_dir(&directory);
         }
-        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
-            let path = entry.path();
-            blank(&path);
-            remove(fs::remove_file(&path), &path);
-        }
-        if self.directory.exists() {
-            // Not mounted if there was no right to.
-            let _ = unmount(&self.directory, UnmountFlags::DETACH);
-            remove(fs::remove_dir(&self.directory), &self.directory);
-        }
+        self.ram.clear();
     }
 
     /// Removes what an agent left that had no time to: the secrets, if the Pi was not restarted, and links to them.
@@ -243,22 +211,6 @@ fn read(path: &Path) -> io::Result<Secret> {
 
 fn same(path: &Path, given: &Secret) -> bool {
     read(path).is_ok_and(|found| found == *given)
-}
-
-/// Overwrites a file in memory, where that is of use.
-fn blank(path: &Path) {
-    let length = fs::symlink_metadata(path).map_or(0, |found| found.len()).min(MAX_BYTES as u64);
-    let zeros = vec![0; usize::try_from(length).unwrap_or(0)];
-    let _ = OpenOptions::new().write(true).open(path).and_then(|mut file| file.write_all(&zeros));
-}
-
-fn remove(removed: io::Result<()>, path: &Path) {
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::error!("removing {}: {error}; remove it by hand", path.display());
-        }
-        _ => {}
-    }
 }
 
 fn bad(what: String, cause: &str, name: &str) -> Fault {
@@ -308,6 +260,7 @@ fn gone(name: &str) -> Fault {
 mod tests {
     use super::*;
     use cygnet_protocol::plan::SecretKind;
+    use std::os::unix::fs::PermissionsExt;
 
     fn wanted(name: &str, kind: SecretKind) -> Wanted {
         Wanted { name: name.into(), kind, purpose: "opens it".into(), there: false, given: false }
@@ -317,10 +270,9 @@ mod tests {
         GivenSecret { name: name.into(), value: Secret::new(text.into()) }
     }
 
-    /// Without [`Vault::open`]: tests mount nothing.
     fn vault(directory: &Path) -> Vault {
         let vault = Vault::new(directory.join("vault"));
-        fs::create_dir(&vault.directory).unwrap();
+        vault.ram.open().unwrap();
         vault
     }
 
@@ -368,8 +320,8 @@ mod tests {
                 key: cygnet_protocol::plan::Key::File { path: "/a".into(), size: None, offset: None },
             });
         }
-        Vault::new(first.directory.clone()).forget_after_crash(Some(&plan));
-        assert!(fs::symlink_metadata(&link).is_err() && !first.directory.exists());
+        Vault::new(first.ram.path().to_owned()).forget_after_crash(Some(&plan));
+        assert!(fs::symlink_metadata(&link).is_err() && !first.ram.path().exists());
         assert!(fs::symlink_metadata(&other).is_ok(), "a link that is not ours was removed");
     }
 

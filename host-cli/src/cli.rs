@@ -176,6 +176,7 @@ EXAMPLES
   cygnet install pi.local --flake .#pi --yes $digest
   cygnet install pi.local --flake .#pi --secret crypted=<(pass show pi)
   cygnet install pi.local --flake .#pi --secret /tmp/secret.key=./secret.key
+  cygnet install pi.local --flake .#pi --extra-files ./pi-files
   cygnet install pi.local --flake .#pi --trust signatures \
     --trusted-public-key builder-1:wG9VDRQ4d8PjuUxvpAz97sRVPpZkgr9zydzn8dID60s=
   cygnet install pi.local --flake .#pi --substitute
@@ -184,6 +185,12 @@ EXAMPLES
 not given with --secret is asked for on the terminal. They are in the Pi's
 memory until the installation ends, and have to be given again to go on with an
 interrupted one.
+
+The files of --extra-files are kept in the same way, and are in no store, log or
+command line either. Permissions are taken over, but no setuid, setgid or sticky
+bits; links stay links; directories that are there stay as they are. Nothing may
+be laid in /nix/store. What the system's configuration manages, its activation
+replaces.
 
 The agent on the Pi owns the installation: if this command is interrupted, give
 it again to see it through, or stop the installation with `cygnet abort`."
@@ -353,6 +360,11 @@ pub struct Source {
     /// Go on, with a warning, if the system's file systems, host id or initrd do not fit the layout
     #[arg(long)]
     pub allow_mismatch: bool,
+    /// Lay the tree in this directory over the new system's root before its activation: DIR/etc/x becomes /etc/x, owned by
+    /// root. Files that are there are replaced: the card's ssh host keys, too, where DIR has such. 64 MiB and 10 000 entries
+    /// at most
+    #[arg(long, value_name = "DIR")]
+    pub extra_files: Option<PathBuf>,
 }
 
 /// `--trust`, with its values in the help and the completions.
@@ -583,6 +595,7 @@ mod tests {
             "plan --disko x --blank-disks 32X",
             "install pi --flake .#a --secret crypted",
             "install pi --flake .#a --secret =x",
+            "install pi --flake .#a --extra-files a --extra-files b",
             "install pi --flake .#a --trust nobody",
             "push pi",
             "push pi --flake .#a --closure x",

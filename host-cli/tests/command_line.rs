@@ -115,6 +115,55 @@ fn a_layout_that_is_none_is_refused_before_anything_else() {
 }
 
 #[test]
+fn extra_files_that_cannot_be_are_refused_before_anything_else() {
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let file = write(dir.path(), "file", "hunter2");
+    for name in ["empty", "store/nix/store", "pipe"] {
+        std::fs::create_dir_all(at(name)).expect("the directory is ours");
+    }
+    write(&dir.path().join("store/nix/store"), "x", "hunter2");
+    let _socket = std::os::unix::net::UnixListener::bind(at("pipe/socket")).expect("the directory is ours");
+    for (bad, says) in [
+        (&at("missing"), "No such file"),
+        (&file, "Not a directory"),
+        (&at("empty"), "nothing in"),
+        (&at("store"), "nix/store"),
+        (&at("pipe"), "socket is a socket"),
+    ] {
+        // Neither the host nor the layout is there, or asked for.
+        for command in [
+            &["install", "pi.invalid", "--closure", NOWHERE, "--disko", "x.json", "--extra-files", bad][..],
+            &["plan", "pi.invalid", "--disko", "x.json", "--extra-files", bad],
+            &["plan", "--blank-disks", "32G", "--disko", "x.json", "--extra-files", bad],
+        ] {
+            let (stdout, stderr) = exits(45, command);
+            has_three_parts(&stderr);
+            assert!(stderr.contains(says) && !stderr.contains("hunter2") && stdout.is_empty(), "{stderr}");
+        }
+    }
+}
+
+#[test]
+fn extra_files_are_counted_in_a_plan() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../protocol/tests/fixtures/disko/simple-efi.json");
+    let fixture: serde_json::Value = serde_json::from_slice(&std::fs::read(fixture).unwrap()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = write(dir.path(), "devices.json", &fixture["devices"].to_string());
+    std::fs::create_dir_all(dir.path().join("extra/etc")).unwrap();
+    write(&dir.path().join("extra/etc"), "key", "hunter2");
+    let plan = |more: &[&str]| exits(0, &[&["plan", "--disko", &file, "--blank-disks", "32G"], more].concat()).0;
+    let extra = dir.path().join("extra").display().to_string();
+    let text = plan(&["--extra-files", &extra]);
+    assert!(text.contains("Lay 1 file, 1 directory (7 bytes) over the root") && !text.contains("hunter2"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&plan(&["--extra-files", &extra, "--json"])).unwrap();
+    assert_eq!(json["extra-files"], serde_json::json!({"files": 1, "links": 0, "directories": 1, "bytes": 7}));
+    let without: serde_json::Value = serde_json::from_str(&plan(&["--json"])).unwrap();
+    assert_eq!(without["digest"], json["digest"], "like secrets, they are not what is done to the disks");
+    assert_eq!(without.get("extra-files"), None);
+}
+
+#[test]
 fn a_closure_that_is_none_is_told_from_one_that_is_missing() {
     need("nix-store");
     need("nix");

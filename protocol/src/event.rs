@@ -1,5 +1,6 @@
 //! What happens during an installation, as one stream that every rendering is made from.
 
+use crate::extra::Count;
 use crate::fault::Fault;
 use crate::online::diagnosis::Diagnosis;
 use crate::online::link::LinkReport;
@@ -172,6 +173,9 @@ pub struct JobStatus {
     /// The secrets that going on with it needs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<Wanted>,
+    /// The extra files that it was begun with, and that going on with it needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra_files: Option<Count>,
 }
 
 /// One thing that happened.
@@ -288,7 +292,8 @@ pub enum EventKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         via: Option<String>,
     },
-    /// The installed system answers with ssh host keys of its own, which it had before, and not with the card's.
+    /// The installed system answers with ssh host keys of its own, which it had before or which are among the extra files, and
+    /// not with the card's.
     HostKeys {
         /// The public ones: type and key in base64, without a comment.
         keys: Vec<String>,

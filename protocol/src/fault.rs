@@ -158,6 +158,8 @@ fault_codes! {
     Garbage = "garbage", 40;
     /// A passphrase or key that the layout asks for is missing or cannot be right, or one was given that it does not ask for.
     BadSecret = "bad-secret", 44;
+    /// An extra file cannot be laid over the new system, or the extra files are too many, too large, or not there.
+    BadExtraFiles = "bad-extra-files", 45;
     /// The plan would destroy something, and `--keep-data` forbids that.
     WouldDestroy = "would-destroy", 46;
     /// The system and the layout do not fit together: the system would not find its disks, or could not read them.

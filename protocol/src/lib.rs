@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`message`] is what they say to each other, [`frame`] how a message is a line, [`event`] what
 //! the agent tells while it works, [`fault`] what can go wrong. [`disko`] is the layout the user wrote, [`plan`] what we
-//! make of it, [`secret`] what opens it, [`disks`] what there is before. [`online`] is how a Pi gets online and what is
+//! make of it, [`secret`] what opens it, [`extra`] what is laid over it, [`disks`] what there is before. [`online`] is how a Pi gets online and what is
 //! wrong when it does not. [`store`] is what a store path is, [`stream`] how store paths travel, [`stretch`] what a patch looks back on, [`trust`] which of them
 //! are let in, [`nix_conf`] what Nix's own configuration says of that,
 //! [`card`] is what is written on the card before the first boot, [`substituter`] what a binary cache's answer is worth, [`handover`] how a connection reaches the daemon.
@@ -11,6 +11,7 @@ pub mod card;
 pub mod disko;
 pub mod disks;
 pub mod event;
+pub mod extra;
 pub mod fault;
 pub mod frame;
 pub mod handover;

@@ -5,10 +5,11 @@
 
 use crate::disks::DiskList;
 use crate::event::{Event, JobStatus, State};
+use crate::extra::ExtraFiles;
 use crate::fault::{Fault, FaultCode};
 use crate::online::link::NetworkReport;
 use crate::plan::{Mode, Plan, Wanted};
-use crate::secret::GivenSecret;
+use crate::secret::{GivenSecret, Secret};
 use crate::store::{Kin, Part, StorePath, absolute_list};
 use crate::trust::Trust;
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,9 @@ pub const SUBSTITUTE: &str = "substitute";
 /// The feature of an agent that makes store paths of others on its card, and names those.
 pub const PATCHES: &str = "patches";
 
+/// The feature of an agent that lays files over the new system's root, if it is given some.
+pub const EXTRA_FILES: &str = "extra-files";
+
 /// The first message, both ways.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "hello", rename_all = "kebab-case")]
@@ -57,7 +61,9 @@ impl Hello {
         Self {
             protocol: PROTOCOL,
             oldest: OLDEST_PROTOCOL,
-            features: ["zstd", SECRETS, MODES, SIGNATURES, SUBSTITUTE, LONG_WINDOW, PATCHES].map(str::to_owned).into(),
+            features: ["zstd", SECRETS, MODES, SIGNATURES, SUBSTITUTE, LONG_WINDOW, PATCHES, EXTRA_FILES]
+                .map(str::to_owned)
+                .into(),
             program: format!("{program} {}", env!("CARGO_PKG_VERSION")),
         }
     }
@@ -120,11 +126,15 @@ pub struct InstallOptions {
     /// Which store paths are let in; none but the default without the feature [`SIGNATURES`].
     #[serde(skip_serializing_if = "Trust::is_default")]
     pub trust: Trust,
+    /// The files that are laid over the new system's root, all of which have come before with [`Request::ExtraFiles`]. None
+    /// without the feature [`EXTRA_FILES`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extra_files: Option<ExtraFiles>,
 }
 
 impl Default for InstallOptions {
     fn default() -> Self {
-        Self { reboot: true, keep_host_key: true, carry_networks: true, trust: Trust::default() }
+        Self { reboot: true, keep_host_key: true, carry_networks: true, trust: Trust::default(), extra_files: None }
     }
 }
 
@@ -201,12 +211,36 @@ pub enum Request {
     Reboot,
     /// Which disks are there, and what is on them? Legal always.
     Disks,
+    /// A piece of the archive of extra files for the `install` that follows on this connection. The first piece of another
+    /// archive, or the end of the connection before that, makes the agent forget the earlier one. Legal unless installing;
+    /// not without the feature [`EXTRA_FILES`].
+    ExtraFiles {
+        /// Of which archive, as in [`ExtraFiles::id`].
+        id: u64,
+        /// Where the piece begins, bytes; each comes right behind the one before.
+        at: u64,
+        /// How long the archive is, bytes; [`crate::extra::MAX_BYTES`] at most.
+        total: u64,
+        /// The piece, [`crate::extra::MAX_PIECE`] at most, and not empty.
+        #[serde(deserialize_with = "crate::extra::piece")]
+        bytes: Secret,
+    },
 }
 
 impl Request {
     /// The `type` of every request this build knows, to tell an unknown one from a malformed one.
-    pub const TYPES: &'static [&'static str] =
-        &["status", "plan", "install", "query-valid", "substitute", "follow", "abort", "reboot", "disks"];
+    pub const TYPES: &'static [&'static str] = &[
+        "status",
+        "plan",
+        "install",
+        "query-valid",
+        "substitute",
+        "follow",
+        "abort",
+        "reboot",
+        "disks",
+        "extra-files",
+    ];
 
     /// Parses one line, telling an unknown request from a malformed one.
     pub fn parse(line: &[u8]) -> Result<Self, Fault> {
@@ -249,7 +283,7 @@ pub enum Reply {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         secrets: Vec<Wanted>,
     },
-    /// Answer to `install`, `follow`, `abort` and `reboot`.
+    /// Answer to `install`, `extra-files`, `follow`, `abort` and `reboot`.
     Accepted {
         /// True if `install` goes on with an installation that was there already.
         #[serde(default)]

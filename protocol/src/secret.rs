@@ -69,11 +69,19 @@ impl Serialize for Secret {
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(Base64)
+        at_most(deserializer, MAX_BYTES)
     }
 }
 
-struct Base64;
+/// Reads a secret of so many bytes at most.
+pub(crate) fn at_most<'de, D: Deserializer<'de>>(deserializer: D, bytes: usize) -> Result<Secret, D::Error> {
+    deserializer.deserialize_str(Base64 { most: bytes })
+}
+
+struct Base64 {
+    /// Bytes.
+    most: usize,
+}
 
 impl Visitor<'_> for Base64 {
     type Value = Secret;
@@ -84,12 +92,12 @@ impl Visitor<'_> for Base64 {
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
         // Four characters stand for three bytes; nothing is allocated for what is too long.
-        if text.len() > MAX_BYTES.div_ceil(3) * 4 {
+        if text.len() > self.most.div_ceil(3) * 4 {
             return Err(E::custom("a secret is too large"));
         }
         let bytes = STANDARD.decode(text).map_err(|_| E::custom("a secret is not in base64"))?;
         let secret = Secret::new(bytes);
-        if secret.expose().len() > MAX_BYTES { Err(E::custom("a secret is too large")) } else { Ok(secret) }
+        if secret.expose().len() > self.most { Err(E::custom("a secret is too large")) } else { Ok(secret) }
     }
 }
 

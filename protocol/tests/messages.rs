@@ -4,6 +4,7 @@
 
 use cygnet_protocol::disks::{Content, DiskList, DiskReport, Health, Layer, Verdict};
 use cygnet_protocol::event::{Arrival, Event, EventKind, JobStatus, Phase, Source, State};
+use cygnet_protocol::extra::{Count, Entry, ExtraFiles};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::handover::{Handover, Mode};
 use cygnet_protocol::message::{ClosureSummary, Hello, InstallOptions, Reply, Request, Status};
@@ -99,6 +100,7 @@ fn status(state: State) -> Reply {
             paths_done: 1,
             bytes_done: 120,
             secrets: Vec::new(),
+            extra_files: None,
         }),
         running_disk: Some("/dev/mmcblk0".into()),
         uptime_seconds: 61,
@@ -126,6 +128,31 @@ fn greetings() {
     let alone = InstallOptions { carry_networks: false, ..InstallOptions::default() };
     golden("install-options-no-networks", &alone);
     golden("install-options-signatures", &InstallOptions { trust, ..InstallOptions::default() });
+    let extra_files = Some(ExtraFiles { id: 4711, count: extra_files() });
+    golden("install-options-extra-files", &InstallOptions { extra_files, ..InstallOptions::default() });
+}
+
+fn extra_files() -> Count {
+    Count { files: 2, links: 1, directories: 3, bytes: 1234 }
+}
+
+#[test]
+fn extra() {
+    golden("extra-directory", &Entry::Directory { path: "etc/keys".into(), mode: 0o700 });
+    golden("extra-file", &Entry::File { path: "etc/keys/age".into(), mode: 0o600, size: 74 });
+    golden("extra-link", &Entry::Link { path: "etc/keys/other".into(), to: "age".into() });
+    let job = JobStatus {
+        digest: "0123456789ab".into(),
+        layout: "cdef".into(),
+        toplevel: SYSTEM.into(),
+        phase: Phase::Activate,
+        resumable: true,
+        paths_done: 2,
+        bytes_done: 240,
+        secrets: Vec::new(),
+        extra_files: Some(extra_files()),
+    };
+    golden("job-extra-files", &job);
 }
 
 #[test]
@@ -156,6 +183,7 @@ fn requests() {
         ("abort", Request::Abort),
         ("reboot", Request::Reboot),
         ("disks", Request::Disks),
+        ("extra-files", Request::ExtraFiles { id: 4711, at: 512, total: 516, bytes: Secret::new(b"key\n".into()) }),
     ];
     assert_eq!(all.each_ref().map(|(name, _)| *name), Request::TYPES, "every request has its file");
     for (name, request) in &all {

@@ -1,6 +1,7 @@
 //! What is remembered of an installation, and what may be gone on with.
 
 use super::*;
+use cygnet_protocol::extra::{Count, ExtraFiles};
 
 #[test]
 fn a_digest_may_be_shortened_but_not_too_much() {
@@ -103,4 +104,54 @@ fn the_phases_that_a_second_run_skips_take_nothing_back() {
     agent.note_done(Phase::Inspect).unwrap();
     assert!(agent.status().job.unwrap().resumable, "the disk would be formatted again");
     assert!(agent.unfinished().is_some());
+}
+
+#[test]
+fn an_installation_with_extra_files_does_not_go_on_without_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let (disko, identity) = (serde_json::json!({}), Identity::read());
+    let mut job = crate::journal::tests::job();
+    job.layout = layout_hash(&disko, job.plan.mode);
+    job.closure.system.clone_from(&identity.system);
+    let count = Count { files: 3, ..Count::default() };
+    job.options.extra_files = Some(ExtraFiles { id: 1, count });
+    let mut journal = Journal::begin(directory.path(), &job).unwrap();
+    journal.append(&[Record::Done { phase: Phase::Format }]).unwrap();
+    let places = Places {
+        state: directory.path().to_owned(),
+        target: directory.path().join("mnt"),
+        card: directory.path().join("card"),
+        secrets: directory.path().join("secrets"),
+    };
+    let agent = Agent::new(identity, places);
+    let install = |extra_files| Request::Install {
+        disko: disko.clone(),
+        digest: job.digest.clone(),
+        closure: job.closure.clone(),
+        mode: job.plan.mode,
+        options: InstallOptions { extra_files, ..InstallOptions::default() },
+        secrets: Vec::new(),
+    };
+    // The agent was restarted, so they are gone.
+    for (given, says) in [(None, "--extra-files DIR"), (job.options.extra_files.clone(), "the same `cygnet install`")] {
+        match agent.answer(install(given)) {
+            Reply::Error(fault) => {
+                assert_eq!(fault.code, FaultCode::BadExtraFiles, "{fault}");
+                assert!(fault.remedy.contains(says), "{fault}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let status = agent.status();
+    assert!(matches!(status.state, State::Interrupted { .. }), "{:?}", status.state);
+    assert_eq!(status.job.unwrap().extra_files, Some(count));
+}
+
+#[test]
+fn extra_files_are_not_taken_while_an_installation_has_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let agent = receiving(directory.path());
+    let bytes = cygnet_protocol::secret::Secret::new(vec![7]);
+    let reply = agent.answer(Request::ExtraFiles { id: 1, at: 0, total: 1, bytes });
+    assert!(matches!(reply, Reply::Error(fault) if fault.code == FaultCode::NotNow));
 }

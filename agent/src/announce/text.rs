@@ -128,6 +128,7 @@ mod tests {
             paths_done: 0,
             bytes_done: 0,
             secrets: Vec::new(),
+            extra_files: None,
         });
         let mut longest = 0;
         for code in Code::ALL {

@@ -3,13 +3,16 @@
 //! [`steps`] carries out the plan (destroy, partition, format, mount), [`blank`] proves that a destroyed disk is blank, [`keep`]
 //! looks whether something is there already,
 //! [`crate::store::receive`] fills the store,
-//! [`register`] tells the target's Nix, [`carry`] gives the networks that the card has, [`provenance`] who signed what of it, [`activate`] runs the new system's own scripts inside the target, [`verify`] sees
+//! [`register`] tells the target's Nix, [`carry`] gives the networks that the card has, [`provenance`] who signed what of it,
+//! [`extra`] lays over it the files that the client has sent, [`given_keys`] looks at those that are ssh host keys, [`activate`] runs the new system's own scripts inside the target, [`verify`] sees
 //! that it will boot, [`export`] lets go of the disks and proves it, [`handover`] reboots.
 
 pub mod activate;
 mod blank;
 mod carry;
 pub mod export;
+mod extra;
+mod given_keys;
 pub mod handover;
 mod keep;
 mod provenance;
@@ -48,7 +51,7 @@ pub fn run(agent: &Agent, job: &Job, resumed: bool) {
     for phase in Phase::ALL.iter().copied() {
         if phase == Phase::Handover {
             // The disks are closed; nothing needs opening any more.
-            agent.vault.forget();
+            agent.forget_secrets();
         }
         if let Err(fault) = installation.enter_phase(phase) {
             agent.log.emit(Some(phase), EventKind::Failed { fault: fault.clone() });
@@ -59,7 +62,7 @@ pub fn run(agent: &Agent, job: &Job, resumed: bool) {
             if resumed || phase > Phase::Destroy {
                 export::release(agent, &job.plan);
             }
-            agent.vault.forget();
+            agent.forget_secrets();
             agent.set_state(State::Failed { phase, fault });
             return;
         }

@@ -1,6 +1,6 @@
 //! Enters the received paths into the target's Nix database, and makes the system profile point at the new system.
 
-use super::{Installation, Outcome, carry, provenance};
+use super::{Installation, Outcome, carry, extra, provenance};
 use crate::identity;
 use crate::journal::Journal;
 use crate::run::command;
@@ -54,6 +54,8 @@ pub fn register(installation: &Installation<'_>) -> Result<Outcome, Fault> {
     if installation.job.options.carry_networks {
         carry::give_networks(installation)?;
     }
+    // Last, so that they win over what we have put there.
+    extra::lay(installation)?;
     Ok(Outcome::Done)
 }
 
@@ -114,7 +116,7 @@ fn give_host_key(installation: &Installation<'_>) -> Result<(), Fault> {
 }
 
 /// The host keys of which the public half is a plain file here, without comments, sorted.
-fn public_keys(directory: &Path) -> Vec<String> {
+pub(super) fn public_keys(directory: &Path) -> Vec<String> {
     let names = fs::read_dir(directory).into_iter().flatten().flatten();
     let public = |entry: &fs::DirEntry| {
         let name = entry.file_name();
@@ -202,7 +204,8 @@ fn skeleton(target: &Path) -> io::Result<()> {
     fs::set_permissions(&tmp, fs::Permissions::from_mode(0o1777))
 }
 
-fn is_host_key(name: &str) -> bool {
+/// Whether a file of this name is an ssh host key, private or public.
+pub(super) fn is_host_key(name: &str) -> bool {
     name.starts_with("ssh_host_") && (name.ends_with("_key") || name.ends_with("_key.pub"))
 }
 

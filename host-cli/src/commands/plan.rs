@@ -3,13 +3,15 @@
 use crate::cli;
 use crate::control;
 use crate::fit;
-use crate::install;
+use crate::install::{self, extra::Extra};
 use crate::nix::{self, Closure};
 use crate::ssh::Target;
 use crate::ui::Ui;
 use anyhow::Result;
 use cygnet_protocol::disko::{self, DiskoError};
+use cygnet_protocol::extra::Count;
 use cygnet_protocol::fault::Fault;
+use cygnet_protocol::message::EXTRA_FILES;
 use cygnet_protocol::plan::{self, DiskFacts, Options, Plan, Refusal, Stage, Step, Wanted};
 use serde::Serialize;
 
@@ -17,6 +19,7 @@ use serde::Serialize;
 pub fn run(ui: &Ui, arguments: &cli::Plan, target: impl Fn(&str) -> Result<Target>) -> Result<()> {
     let target = arguments.host.as_deref().map(target).transpose()?;
     let source = &arguments.source;
+    let extra = source.extra_files.as_deref().map(Extra::read).transpose()?.map(|extra| extra.count());
     let layout = nix::find_layout(ui, source)?;
     let (plan, secrets) = match (target, arguments.blank_disks) {
         (Some(target), _) => of_machine(ui, &target, source, layout)?,
@@ -36,9 +39,9 @@ pub fn run(ui: &Ui, arguments: &cli::Plan, target: impl Fn(&str) -> Result<Targe
         return actions.map(|action| action.argv()).try_for_each(|argv| ui.record(&argv));
     }
     if ui.json() {
-        return ui.record(&Shown { plan: &plan, secrets: &secrets });
+        return ui.record(&Shown { plan: &plan, secrets: &secrets, extra_files: extra });
     }
-    ui.data(&plan.render_with(&secrets))
+    ui.data(&plan.render_with(&secrets, extra))
 }
 
 /// The plan, and beside it what its digest does not cover.
@@ -48,6 +51,9 @@ struct Shown<'a> {
     plan: &'a Plan,
     /// What has to be given, or is there already.
     secrets: &'a [Wanted],
+    /// How many files would be laid over the new system.
+    #[serde(rename = "extra-files", skip_serializing_if = "Option::is_none")]
+    extra_files: Option<Count>,
 }
 
 fn of_machine(
@@ -62,6 +68,9 @@ fn of_machine(
         None => None,
     };
     let (_session, mut control) = control::connect(target)?;
+    if source.extra_files.is_some() {
+        control.must_have(EXTRA_FILES)?;
+    }
     let Some(closure) = closure else {
         return install::plan(&mut control, layout, None, source.mode);
     };

@@ -107,7 +107,7 @@ mod tests {
             "agent-peak-memory": 1,
             "job": JobStatus {
                 digest: DIGEST.into(), layout: "L".into(), toplevel: "T".into(), phase: Phase::Receive, resumable,
-                paths_done: 3, bytes_done: 4, secrets: Vec::new(),
+                paths_done: 3, bytes_done: 4, secrets: Vec::new(), extra_files: None,
             },
         });
         serde_json::from_value(json).unwrap()

@@ -1,10 +1,11 @@
 //! `cygnet install`: the longest way from a command to its end.
 //!
-//! [`secrets`] has what opens the disks, [`decide`] sees what the agent's state calls for, [`confirm`] asks the person, [`follower`] carries the events here,
+//! [`secrets`] has what opens the disks, [`extra`] what is laid over the new system, [`decide`] sees what the agent's state calls for, [`confirm`] asks the person, [`follower`] carries the events here,
 //! [`watch`] lives with the installation until it is over, [`verify`] waits for the installed system.
 
 pub mod confirm;
 pub mod decide;
+pub mod extra;
 pub mod follower;
 pub mod secrets;
 pub mod verify;
@@ -22,10 +23,12 @@ use crate::ui::Ui;
 use crate::ui::summary::Summary;
 use anyhow::Result;
 use confirm::Answer;
+use cygnet_protocol::extra::Count;
 use cygnet_protocol::fault::Fault;
-use cygnet_protocol::message::{InstallOptions, MODES, Reply, Request, SECRETS, SUBSTITUTE, Status};
+use cygnet_protocol::message::{EXTRA_FILES, InstallOptions, MODES, Reply, Request, SECRETS, SUBSTITUTE, Status};
 use cygnet_protocol::plan::{Mode, Plan, Wanted, layout_hash};
 use decide::{Decision, Wish};
+use extra::Extra;
 use follower::Follower;
 use secrets::Secrets;
 use serde_json::json;
@@ -41,8 +44,10 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
         confirm::check_digest(digest)?;
     }
     let mut secrets = Secrets::read(&arguments.secrets)?;
-    let trust = push::trust::read(&arguments.trusted)?;
     let source = &arguments.source;
+    let extra = source.extra_files.as_deref().map(Extra::read).transpose()?.map(Arc::new);
+    let extra_count = extra.as_ref().map(|extra| extra.count());
+    let trust = push::trust::read(&arguments.trusted)?;
     let layout = nix::find_layout(ui, source)?;
     let closure = Arc::new(nix::find_closure(ui, source.flake.as_deref(), source.closure.as_deref())?);
 
@@ -69,6 +74,7 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
         keep_host_key: !arguments.new_host_key,
         carry_networks: !arguments.no_carry_networks,
         trust,
+        extra_files: extra.as_ref().map(|extra| extra.named()),
     };
     let request = |digest: String, secrets: &Secrets| Request::Install {
         disko: layout.clone(),
@@ -80,6 +86,9 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
     };
     if !secrets.given().is_empty() {
         control.must_have(SECRETS)?;
+    }
+    if extra.is_some() {
+        control.must_have(EXTRA_FILES)?;
     }
 
     // Before the request, so that not one event of it is missed.
@@ -93,6 +102,12 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
             Answer::No => return Err(confirm::declined(&target.given, digest)),
         }
     }
+    extra::goes_with(&decision, status.job.as_ref().and_then(|job| job.extra_files), extra_count)?;
+    // The agent forgets them if it does not hear what they are for.
+    let begin = |control: &mut Control, request: &Request| {
+        extra.as_ref().map_or(Ok(()), |extra| extra.send(ui, control))?;
+        control.accepted(request)
+    };
     let digest = match decision {
         Decision::Attach { digest, .. } => {
             ui.status("The installation runs already; following it.");
@@ -104,7 +119,7 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
             secrets.check(None, &wanted, ui.can_ask())?;
             secrets.ask(ui, &wanted)?;
             ui.status("Going on with the installation where it was interrupted.");
-            control.accepted(&request(digest.clone(), &secrets))?;
+            begin(&mut control, &request(digest.clone(), &secrets))?;
             follower.forget_the_past();
             digest
         }
@@ -116,7 +131,7 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
             }
             fit::check(ui, &plan, &closure.directory(), &status.board, source.allow_mismatch)?;
             let wanted = secrets.mark(wanted);
-            show_plan(ui, &plan, &wanted, arguments.yes.is_none())?;
+            show_plan(ui, &plan, &wanted, extra_count, arguments.yes.is_none())?;
             secrets.check(Some(&wanted), &wanted, ui.can_ask())?;
             let digest = match &arguments.yes {
                 // The agent compares it, and knows whether the disks have changed since it was shown.
@@ -127,15 +142,16 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
                 }
             };
             secrets.ask(ui, &wanted)?;
-            control.accepted(&request(digest, &secrets))?;
+            begin(&mut control, &request(digest, &secrets))?;
             follower.forget_the_past();
             plan.digest.to_string()
         }
     };
 
     let key = session.host_key();
-    let mut watch =
-        Watch::new(ui, target, closure.clone(), request(digest.clone(), &secrets), options.reboot).with_caches(caches);
+    let mut watch = Watch::new(ui, target, closure.clone(), request(digest.clone(), &secrets), options.reboot)
+        .with_caches(caches)
+        .with_extra(extra.clone());
     let ended = watch.see_through(session, control, follower)?;
     let pinned = match watch.own_keys() {
         _ if arguments.new_host_key => verify::Key::Any,
@@ -215,13 +231,17 @@ pub fn plan(
 }
 
 /// A question is understood only with what it is about; without one, `--quiet` holds.
-fn show_plan(ui: &Ui, plan: &Plan, secrets: &[Wanted], asking: bool) -> Result<()> {
+fn show_plan(ui: &Ui, plan: &Plan, secrets: &[Wanted], extra: Option<Count>, asking: bool) -> Result<()> {
     if ui.json() {
-        ui.record(&json!({"type": "plan", "plan": plan, "secrets": secrets}))?;
+        let mut record = json!({"type": "plan", "plan": plan, "secrets": secrets});
+        if let Some(count) = extra {
+            record["extra-files"] = json!(count);
+        }
+        ui.record(&record)?;
     }
     match (asking, ui.json()) {
-        (true, _) => ui.show(&plan.render_with(secrets)),
-        (false, false) => ui.status(plan.render_with(secrets).trim_end()),
+        (true, _) => ui.show(&plan.render_with(secrets, extra)),
+        (false, false) => ui.status(plan.render_with(secrets, extra).trim_end()),
         (false, true) => {}
     }
     Ok(())

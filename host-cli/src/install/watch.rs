@@ -1,6 +1,7 @@
 //! Lives with an installation until it is over: shows what happens, sends the closure when the agent asks for it,
 //! comes back when the connection is lost.
 
+use super::extra::Extra;
 use super::follower::{Follower, Update, after, of_this_installation};
 use crate::control::{self, Control};
 use crate::error::{fault, fault_of};
@@ -60,7 +61,8 @@ pub struct Watch<'a> {
     target: &'a Target,
     closure: Arc<Closure>,
     caches: Option<Caches>,
-    /// The same request again goes on with the installation.
+    extra: Option<Arc<Extra>>,
+    /// The same request again, behind the extra files, goes on with the installation.
     request: Request,
     reboot: bool,
     timeline: Timeline<'a>,
@@ -88,6 +90,7 @@ impl<'a> Watch<'a> {
             target,
             closure,
             caches: None,
+            extra: None,
             request,
             reboot,
             timeline: Timeline::new(ui),
@@ -107,7 +110,12 @@ impl<'a> Watch<'a> {
         Self { caches, ..self }
     }
 
-    /// The ssh host keys that the installed system has kept, if it has; without them it has the card's.
+    /// Brings these again to an agent that was restarted.
+    pub fn with_extra(self, extra: Option<Arc<Extra>>) -> Self {
+        Self { extra, ..self }
+    }
+
+    /// The ssh host keys that the installed system has of its own, if it has; without them it has the card's.
     pub fn own_keys(&self) -> Option<&[String]> {
         self.own_keys.as_deref()
     }
@@ -144,6 +152,13 @@ impl<'a> Watch<'a> {
                 Next::Resume => {
                     self.tries += 1;
                     self.ui.status("The agent was restarted in the middle; going on with the installation.");
+                    if let Some(extra) = &self.extra {
+                        match extra.send(self.ui, &mut control) {
+                            // Somebody else has gone on with it; then the request only joins.
+                            Err(error) if fault_of(&error).code == FaultCode::NotNow => {}
+                            sent => sent?,
+                        }
+                    }
                     control.accepted(&self.request)?;
                     next = Next::Go;
                 }

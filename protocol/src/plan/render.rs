@@ -4,6 +4,7 @@ use super::facts::{DiskFacts, human_bytes};
 use super::parts::Stage;
 use super::step::Step;
 use super::{Plan, PlannedDisk, StoreSpace, Wanted};
+use crate::extra::Count;
 
 /// Width in characters no line exceeds, unless one word does.
 const WIDTH: usize = 100;
@@ -110,12 +111,12 @@ impl Plan {
     /// The plan in plain text, 100 columns wide, with everything a person confirms by its digest.
     #[must_use]
     pub fn render(&self) -> String {
-        self.render_with(&self.wanted())
+        self.render_with(&self.wanted(), None)
     }
 
-    /// As before, with secrets of which it is known whether they are there.
+    /// As before, with secrets of which it is known whether they are there, and how many files are laid over the system.
     #[must_use]
-    pub fn render_with(&self, secrets: &[Wanted]) -> String {
+    pub fn render_with(&self, secrets: &[Wanted], extra_files: Option<Count>) -> String {
         let mut out = String::new();
         for planned in &self.disks {
             let losses = self.losses.get(&planned.name).map_or(&[][..], Vec::as_slice);
@@ -160,6 +161,10 @@ impl Plan {
                 (false, false) => format!("give --secret {}=FILE", wanted.name),
             };
             wrapped(&mut out, "  - ", 4, &format!("{wanted}: {how}"));
+        }
+        if let Some(count) = extra_files {
+            out.push_str("\nExtra files\n");
+            wrapped(&mut out, "  - ", 4, &format!("Lay {count} over the root of the new system, owned by root"));
         }
         if !self.warnings.is_empty() {
             out.push_str("\nWarnings\n");

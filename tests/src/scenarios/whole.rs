@@ -8,6 +8,8 @@ use crate::pi::air::AccessPoint;
 use crate::pi::card;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -37,6 +39,9 @@ const PASSPHRASE: &str = "whole horse battery";
 fn home() -> AccessPoint {
     AccessPoint::wpa2(NETWORK, PASSPHRASE)
 }
+
+/// What is in the extra file.
+const EXTRA: &str = "laid-over-an-ssd-1123";
 
 fn flash(world: &mut World) -> Result<()> {
     world.forget_pi();
@@ -194,8 +199,9 @@ fn install(world: &mut World) -> Result<()> {
     let (toplevel, disko) = (full.toplevel.display().to_string(), full.disko.display().to_string());
     let host = world.host()?;
     let digest = world.digest(&disko)?;
-    let arguments =
-        ["install", &host, "--closure", &toplevel, "--disko", &disko, "--yes", &digest, "--fresh", "--json"];
+    let extra = extra_files(world)?;
+    let words = ["install", &host, "--closure", &toplevel, "--disko", &disko, "--yes", &digest, "--fresh", "--json"];
+    let arguments = [&words[..], &["--extra-files", &extra]].concat();
     let command = world.command(&arguments)?;
     let site = world.site.clone();
     // All that the installed system has is a radio, too; nothing but what was carried over tells it the network.
@@ -205,6 +211,23 @@ fn install(world: &mut World) -> Result<()> {
     ensure!(peak <= PEAK, "the agent used {peak} bytes of memory");
     ensure!(summary["sent"]["paths-sent"].as_u64() == Some(full.paths as u64), "not all paths were sent: {summary}");
     Ok(())
+}
+
+/// A directory with a secret of its own in a new directory, and a link to it.
+fn extra_files(world: &mut World) -> Result<String> {
+    let root = Path::new(&world.file("laptop", "")?).with_file_name("extra");
+    let given = root.join("var/lib/given");
+    fs::create_dir_all(&given).context("making a directory for extra files")?;
+    let secret = given.join("secret");
+    fs::write(&secret, EXTRA)?;
+    for (path, mode) in [(&root.join("var"), 0o700), (&root.join("var/lib"), 0o755), (&given, 0o750), (&secret, 0o600)]
+    {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    }
+    let link = given.join("link");
+    let _ = fs::remove_file(&link);
+    symlink("secret", &link).context("making a link among the extra files")?;
+    Ok(root.display().to_string())
 }
 
 fn installed(world: &mut World) -> Result<()> {
@@ -243,6 +266,14 @@ fn installed(world: &mut World) -> Result<()> {
             "test \"$(stat -c '%U %a' /etc/wpa_supplicant/cygnet-carried.conf)\" = 'wpa_supplicant 600'".into(),
         ),
         ("it has the country", "grep -qx country=DE /etc/wpa_supplicant/cygnet-carried.conf".into()),
+        (
+            "the extra files are where they belong, root's, with their permissions",
+            format!(
+                "cd /var/lib/given && test \"$(stat -c %a:%u:%g . secret | xargs)\" = '750:0:0 600:0:0' && \
+                 test \"$(readlink link)\" = secret && test \"$(cat link)\" = {EXTRA}"
+            ),
+        ),
+        ("a directory that was there is as it was", "test \"$(stat -c %a /var)\" = 755".into()),
         (
             "the profile is the first generation",
             "test \"$(readlink /nix/var/nix/profiles/system)\" = system-1-link".into(),
