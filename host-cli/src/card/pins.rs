@@ -2,6 +2,7 @@
 //!
 //! The connections read it beside the person's own files, so the first of them is verified without a question.
 
+use super::account;
 use anyhow::{Context, Result};
 use std::fs;
 use std::io::Write;
@@ -16,25 +17,9 @@ pub fn file() -> Option<PathBuf> {
     let given = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
     let state = match given {
         Some(dir) => dir,
-        None => home()?.join(".local/state"),
+        None => account::home()?.join(".local/state"),
     };
     Some(state.join("cygnet/known_hosts"))
-}
-
-/// The person's home directory: theirs, too, if it is sudo who runs us, because a disk wants root.
-pub fn home() -> Option<PathBuf> {
-    let own = || std::env::var_os("HOME").map(PathBuf::from);
-    if !super::medium::is_root() {
-        return own();
-    }
-    let user = std::env::var("SUDO_USER").ok().filter(|user| user != "root");
-    let plain =
-        |user: &String| !user.is_empty() && user.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-    let Some(user) = user.filter(plain) else { return own() };
-    // The shell asks whatever this system keeps its accounts in.
-    let output = std::process::Command::new("/bin/sh").args(["-c", &format!("echo ~{user}")]).output().ok()?;
-    let home = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-    if home.is_absolute() && home.is_dir() { Some(home) } else { own() }
 }
 
 /// The names under which a Pi will be reached.
@@ -88,7 +73,7 @@ pub fn pin(file: &Path, names: &[String], public: &str) -> Result<()> {
 fn give_back(path: &Path) {
     let id = |name: &str| std::env::var(name).ok().and_then(|id| id.parse::<u32>().ok());
     let (Some(user), Some(group)) = (id("SUDO_UID"), id("SUDO_GID")) else { return };
-    let theirs = home().is_some_and(|home| path.starts_with(home));
+    let theirs = account::home().is_some_and(|home| path.starts_with(home));
     if super::medium::is_root() && theirs {
         std::os::unix::fs::chown(path, Some(user), Some(group)).ok();
     }
