@@ -153,6 +153,12 @@ fn from_an_image_to_a_pinned_connection() {
     let by_card = home.json(0, &["key", "show", &card]);
     assert_eq!((&by_name["public"], &by_name["age"]), (&by_card["public"], &shown["host-key"]["age"]));
     home.exits(27, &["key", "show", "nobody.local"]);
+    // What a command behind sudo has noted elsewhere is not used, but told of.
+    let usual = home.path(".local/state/cygnet");
+    std::fs::create_dir_all(&usual).unwrap();
+    std::fs::write(usual.join("known_hosts"), format!("other.local {}\n", by_card["public"].as_str().unwrap())).unwrap();
+    let (_, stderr) = home.exits(27, &["key", "show", "other.local"]);
+    assert!(stderr.contains("sudo --preserve-env=XDG_STATE_HOME") && stderr.contains(".local/state"), "{stderr}");
 
     // Written over only if that is wanted; the key is kept if that is wanted.
     let (_, stderr) = home.exits(61, &["card", "configure", &card]);

@@ -12,14 +12,34 @@ use std::path::{Path, PathBuf};
 /// Whose names are behind `.local`, RFC 6762.
 const LOCAL: &str = "local";
 
+/// The file, below the directory for such things.
+const FILE: &str = "cygnet/known_hosts";
+
 /// The file: `$XDG_STATE_HOME/cygnet/known_hosts`, or `~/.local/state/cygnet/known_hosts`.
 pub fn file() -> Option<PathBuf> {
-    let given = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
-    let state = match given {
-        Some(dir) => dir,
-        None => account::home()?.join(".local/state"),
-    };
-    Some(state.join("cygnet/known_hosts"))
+    given_state().map(|state| state.join(FILE)).or_else(usual)
+}
+
+/// Where it is if nothing else is said.
+fn usual() -> Option<PathBuf> {
+    Some(account::home()?.join(".local/state").join(FILE))
+}
+
+fn given_state() -> Option<PathBuf> {
+    std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute())
+}
+
+/// How a command that needs root is begun, so that it notes keys in the same file: sudo keeps no variable that it is not told
+/// to keep, and nobody behind it can see that there was one.
+pub fn sudo() -> &'static str {
+    if given_state().is_some() { "sudo --preserve-env=XDG_STATE_HOME" } else { "sudo" }
+}
+
+/// The usual file, if that is not the one that is used and has a key of this name: a command behind sudo has noted it there.
+pub fn left_behind(name: &str) -> Option<PathBuf> {
+    given_state()?;
+    let usual = usual().filter(|usual| file().as_ref() != Some(usual))?;
+    find(&fs::read_to_string(&usual).ok()?, name).map(|_| usual)
 }
 
 /// The names under which a Pi will be reached.
@@ -69,12 +89,12 @@ pub fn pin(file: &Path, names: &[String], public: &str) -> Result<()> {
     Ok(())
 }
 
-/// What root has made in somebody's home belongs to them.
+/// What root has made in somebody's home, or where they keep such things, belongs to them.
 fn give_back(path: &Path) {
     let id = |name: &str| std::env::var(name).ok().and_then(|id| id.parse::<u32>().ok());
     let (Some(user), Some(group)) = (id("SUDO_UID"), id("SUDO_GID")) else { return };
-    let theirs = account::home().is_some_and(|home| path.starts_with(home));
-    if super::medium::is_root() && theirs {
+    let theirs = || [account::home(), given_state()].into_iter().flatten().any(|place| path.starts_with(place));
+    if super::medium::is_root() && theirs() {
         std::os::unix::fs::chown(path, Some(user), Some(group)).ok();
     }
 }
