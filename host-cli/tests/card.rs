@@ -284,6 +284,20 @@ fn cards_that_can_not_be_used_are_told() {
     home.exits(62, &["card", "flash", &blank, &target]);
     let (_, stderr) = home.exits(3, &["card", "flash", &source]);
     assert!(stderr.contains("no card was named"), "{stderr}");
+    // Images that are none.
+    let (_, stderr) = home.exits(27, &["card", "flash", &home.path("gone.img").display().to_string(), &target]);
+    assert!(stderr.contains("There is no image"), "{stderr}");
+    let (_, stderr) = home.exits(62, &["card", "flash", &home.path(".ssh").display().to_string(), &target]);
+    assert!(stderr.contains("a directory, with 0 images"), "{stderr}");
+    home.exits(62, &["card", "flash", "/dev/null", &target]);
+    let unreadable = home.file("unreadable.img", image());
+    std::fs::set_permissions(&unreadable, std::os::unix::fs::PermissionsExt::from_mode(0o200)).unwrap();
+    // Root may read everything.
+    if std::fs::File::open(&unreadable).is_err() {
+        let (_, stderr) = home.exits(22, &["card", "flash", &unreadable, &target]);
+        assert!(stderr.contains("may not be read"), "{stderr}");
+    }
+    assert!(!Path::new(&target).exists());
     // The disk that this machine runs from is never a card.
     assert!(home.json(0, &["card", "list"])["cards"].is_array());
     if let Ok(output) = Command::new("findmnt").args(["-no", "SOURCE", "/"]).output() {
