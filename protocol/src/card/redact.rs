@@ -5,11 +5,10 @@ use super::read::Reading;
 use crate::online::settings::{Key, Network};
 use toml::de::{DeTable, DeValue};
 
-/// What stands for a secret.
-const GONE: &str = "cygnet has taken it; it is in the Pi's own storage now, readable for root only";
-/// What stands for a file whose secrets can't be told from the rest.
-const ALL_GONE: &str =
-    "# cygnet has taken what this file said; it is in the Pi's own storage now, readable for root only.";
+/// What is said first in the place of a secret: by these words a file is known that secrets were taken of.
+pub const TAKEN: &str = "cygnet has taken";
+/// Where the secrets are.
+const WHERE: &str = "it is in the Pi's own storage now, readable for root only";
 
 /// The file without the secrets in `taken`; nothing if there are none in it. `read` is its reader.
 pub fn redact(bytes: &[u8], taken: &CardConfig, read: impl Fn(&[u8]) -> Reading) -> Option<Vec<u8>> {
@@ -41,7 +40,8 @@ pub fn redact(bytes: &[u8], taken: &CardConfig, read: impl Fn(&[u8]) -> Reading)
     // Lines in the middle of something may not be missing; then nothing of the file is left.
     let broken = after.faults.iter().any(|fault| fault.key.is_empty());
     if broken || held.any_in(&after.config) || held.lines(&out).iter().any(|secret| *secret) {
-        out = format!("{ALL_GONE}{end}");
+        // What is secret can't be told from the rest.
+        out = format!("# {TAKEN} what this file said; {WHERE}.{end}");
     }
     Some(out.into_bytes())
 }
@@ -54,7 +54,8 @@ fn comment(line: &str) -> String {
     let is_key = !key.is_empty()
         && key.len() < trimmed.trim_end().len()
         && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_[]".contains(c));
-    if is_key { format!("{indent}# {key}: {GONE}") } else { format!("{indent}# {GONE}") }
+    let key = if is_key { format!("{key}: ") } else { String::new() };
+    format!("{indent}# {key}{TAKEN} it; {WHERE}")
 }
 
 /// The secrets that were taken.
