@@ -288,12 +288,7 @@ fn summary(config: &CardConfig) -> String {
         let end: String = key.chars().rev().take(8).collect::<Vec<_>>().into_iter().rev().collect();
         row("May log in", format!("{kind} …{end} {}", comment.unwrap_or_default()).trim_end().to_owned());
     }
-    if let Some(key) = config.host_key.as_ref().map(PublicKey::of) {
-        row("Host key", format!("ssh-ed25519 {}", key.fingerprint));
-        if let Some(age) = key.age {
-            row("age", age);
-        }
-    }
+    rows.extend(config.host_key.as_ref().map(|key| PublicKey::of(key).rows()).unwrap_or_default());
     table(&rows)
 }
 

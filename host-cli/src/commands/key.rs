@@ -32,9 +32,7 @@ pub fn run(ui: &Ui, global: &Global, command: &KeyCommand) -> Result<()> {
             "age": key.age,
         }));
     }
-    let mut rows = vec![("Host key", key.public), ("Fingerprint", key.fingerprint)];
-    rows.extend(key.age.map(|age| ("age", age)));
-    ui.data(&table(&rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect::<Vec<_>>()))
+    ui.data(&table(&key.rows()))
 }
 
 fn of_card(path: &Path) -> Result<PublicKey> {
