@@ -1,4 +1,4 @@
-//! A file without the secrets that were taken of it. What was not taken stays: somebody has to correct it.
+//! A file without the secrets that are given. What nobody could take stays: somebody has to correct it.
 
 use super::config::{CardConfig, HostKey};
 use super::read::Reading;
@@ -7,8 +7,8 @@ use toml::de::{DeTable, DeValue};
 
 /// What is said first in the place of a secret: by these words a file is known that secrets were taken of.
 pub const TAKEN: &str = "cygnet has taken";
-/// Where the secrets are.
-const WHERE: &str = "it is in the Pi's own storage now, readable for root only";
+/// Where the secrets are. Of another installer's file not all of them need be of use.
+const WHERE: &str = "what the Pi uses is in its own storage, readable for root only";
 
 /// The file without the secrets in `taken`; nothing if there are none in it. `read` is its reader.
 pub fn redact(bytes: &[u8], taken: &CardConfig, read: impl Fn(&[u8]) -> Reading) -> Option<Vec<u8>> {
