@@ -1,6 +1,7 @@
 //! What each corpus begins with: what is really said, and what means ill. Made anew by every run, so that no binary is kept.
 
 use crate::bytes::{CUT, Wire, archive, packed, sample};
+use cygnet_protocol::card::fuzzing::{FILES, Reader};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -223,4 +224,28 @@ pub fn cache() -> Vec<Seed> {
         ("url", b"\x03https://[::1]:80/nix?priority=10".to_vec()),
         ("conf", b"\x04trusted-public-keys = a:AAAA # x\nextra-substituters = http://a\ninclude b\n".to_vec()),
     ]
+}
+
+/// The file that each reader of settings is for, and some that nobody would write who means well. The first byte says which
+/// reader is meant.
+#[must_use]
+pub fn card() -> Vec<Seed> {
+    let seed = |name: &'static str, of: &str, file: &[u8]| {
+        let which = FILES.iter().position(|(name, _)| *name == of).expect("a file that is read");
+        (name, [&[u8::try_from(which).expect("a few")][..], file].concat())
+    };
+    let sample = |(name, _): &(&'static str, Reader)| {
+        let path = source("protocol/tests/fixtures/card").join(name);
+        seed(name, name, &fs::read(path).expect("a sample of each"))
+    };
+    let mut seeds: Vec<Seed> = FILES.iter().map(sample).collect();
+    seeds.extend([
+        seed("brackets", "cygnet.toml", format!("network = {}", "[".repeat(300)).as_bytes()),
+        seed("dots", "custom.toml", format!("{}ssid = 1", "wlan.".repeat(300)).as_bytes()),
+        seed("laughs", "user-data", b"#cloud-config\na: &a [x, x]\nb: &b [*a, *a]\nusers: [*b, *b]\n"),
+        seed("flow", "network-config", b"wifis: {w: {access-points: {\"a\\x00b\": {password: \"hunter2\\\n  x\"}}}}"),
+        seed("escapes", "wpa_supplicant.conf", b"network={\nssid=P\"\\777\\xf\"\npsk=\"hunter2 and\n}\n"),
+        seed("name", "iwd.psk", b"=zz.psk\n[Security]\nPassphrase=hunter2\\q\n"),
+    ]);
+    seeds
 }

@@ -153,6 +153,12 @@ fn from_an_image_to_a_pinned_connection() {
     let by_card = home.json(0, &["key", "show", &card]);
     assert_eq!((&by_name["public"], &by_name["age"]), (&by_card["public"], &shown["host-key"]["age"]));
     home.exits(27, &["key", "show", "nobody.local"]);
+    // What a command behind sudo has noted elsewhere is not used, but told of.
+    let usual = home.path(".local/state/cygnet");
+    std::fs::create_dir_all(&usual).unwrap();
+    std::fs::write(usual.join("known_hosts"), format!("other.local {}\n", by_card["public"].as_str().unwrap())).unwrap();
+    let (_, stderr) = home.exits(27, &["key", "show", "other.local"]);
+    assert!(stderr.contains("sudo --preserve-env=XDG_STATE_HOME") && stderr.contains(".local/state"), "{stderr}");
 
     // Written over only if that is wanted; the key is kept if that is wanted.
     let (_, stderr) = home.exits(61, &["card", "configure", &card]);
@@ -170,6 +176,8 @@ fn from_an_image_to_a_pinned_connection() {
 #[test]
 fn the_first_connection_is_verified_without_a_question() {
     if !Path::new("/usr/sbin/sshd").exists() {
+        // `cargo verify` says this, and has installed it.
+        assert!(std::env::var_os("CYGNET_TEST_ALL").is_none(), "/usr/sbin/sshd is missing: install openssh-server");
         eprintln!("not run: there is no /usr/sbin/sshd");
         return;
     }
@@ -278,6 +286,20 @@ fn cards_that_can_not_be_used_are_told() {
     home.exits(62, &["card", "flash", &blank, &target]);
     let (_, stderr) = home.exits(3, &["card", "flash", &source]);
     assert!(stderr.contains("no card was named"), "{stderr}");
+    // Images that are none.
+    let (_, stderr) = home.exits(27, &["card", "flash", &home.path("gone.img").display().to_string(), &target]);
+    assert!(stderr.contains("There is no image"), "{stderr}");
+    let (_, stderr) = home.exits(62, &["card", "flash", &home.path(".ssh").display().to_string(), &target]);
+    assert!(stderr.contains("a directory, with 0 images"), "{stderr}");
+    home.exits(62, &["card", "flash", "/dev/null", &target]);
+    let unreadable = home.file("unreadable.img", image());
+    std::fs::set_permissions(&unreadable, std::os::unix::fs::PermissionsExt::from_mode(0o200)).unwrap();
+    // Root may read everything.
+    if std::fs::File::open(&unreadable).is_err() {
+        let (_, stderr) = home.exits(22, &["card", "flash", &unreadable, &target]);
+        assert!(stderr.contains("may not be read"), "{stderr}");
+    }
+    assert!(!Path::new(&target).exists());
     // The disk that this machine runs from is never a card.
     assert!(home.json(0, &["card", "list"])["cards"].is_array());
     if let Ok(output) = Command::new("findmnt").args(["-no", "SOURCE", "/"]).output() {

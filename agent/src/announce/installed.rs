@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// The longest that may be asked for: a day.
 const MOST: Duration = Duration::from_secs(24 * 60 * 60);
-/// How often addresses and host keys are compared with what was said: both may come late.
+/// How often it is looked whether there are other addresses or host keys than were said: both may come late.
 const LOOK: Duration = Duration::from_secs(1);
 /// Where sshd's host keys are.
 const HOST_KEYS: &str = "/etc/ssh";
@@ -58,17 +58,11 @@ async fn live(toplevel: &Path, patience: Duration) -> Result<(), Box<dyn std::er
     nudge(&daemon)?;
     let mut ends = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let end = tokio::time::Instant::now() + patience;
-    let mut addresses = identity::addresses();
     let (mut said, mut next) = (None, Instant::now());
     loop {
         let text = text(&identity, &identity::host_keys(Path::new(HOST_KEYS)), hash(toplevel).as_deref());
-        let now = identity::addresses();
-        if now != addresses {
-            addresses = now;
-            nudge(&daemon)?;
-            next = Instant::now();
-        }
-        // mdns-sd has taken an address up, or let go of one. Only what is registered then is announced with it.
+        // mdns-sd, which looks by itself ([`IP_CHECK`]), has taken an address up, or let go of one. Only what is registered then
+        // is announced with it.
         if monitor.try_iter().filter(|event| matches!(event, DaemonEvent::IpAdd(_) | DaemonEvent::IpDel(_))).count() > 0
         {
             next = Instant::now();

@@ -48,7 +48,7 @@ pub fn settle(places: &Places, place: &mut dyn Place, gate: Gate) -> Vec<Line> {
     let redacted: Vec<Redacted> = sources
         .iter()
         .filter(is_taken)
-        .filter_map(|source| Some((source, redact::redact(&source.bytes, &taken, source.reader)?)))
+        .filter_map(|source| Some((source, redact::redact(&source.bytes, &secrets(source, &taken), source.reader)?)))
         .map(|(source, bytes)| Redacted { source, bytes })
         .collect();
     for Redacted { source, bytes } in &redacted {
@@ -124,6 +124,18 @@ fn store(places: &Places, change: &Change, gate: Gate) -> io::Result<()> {
     change.state.save(&places.state)
 }
 
+/// The secrets that may not stay in a file: what was taken, and all that another installer's file gives, used or not. In
+/// `cygnet.toml` what is not taken is to be corrected.
+fn secrets(source: &Source, taken: &CardConfig) -> CardConfig {
+    let CardConfig { networks, host_key, .. } = taken.clone();
+    let given = if source.is_ours() { CardConfig::default() } else { (source.reader)(&source.bytes).config };
+    CardConfig {
+        networks: [given.networks, networks].concat(),
+        host_key: given.host_key.or(host_key),
+        ..CardConfig::default()
+    }
+}
+
 /// The host key that is in place, which may be one that was taken before.
 fn host_key(places: &Places) -> Option<cygnet_protocol::card::HostKey> {
     let pem = fs::read_to_string(places.root.join("etc/ssh/ssh_host_ed25519_key")).ok()?;
@@ -152,7 +164,7 @@ fn tidy(place: &mut dyn Place, redacted: &[Redacted], gate: Gate) -> Vec<Line> {
         }
     }
     vec![Line::done(format!(
-        "The secrets in {names} are in the Pi's own storage now, and no longer on the FAT partition"
+        "The secrets in {names} are no longer on the FAT partition; those that are used are in the Pi's own storage"
     ))]
 }
 

@@ -5,9 +5,10 @@
 use super::sources::{Source, digest};
 use super::state::State;
 use super::told::Line;
+use cygnet_protocol::card::redact::TAKEN;
 use cygnet_protocol::card::says::{Says, says};
 use cygnet_protocol::card::{CardConfig, HostKey, Reading};
-use cygnet_protocol::online::settings::{MAX_NETWORKS, Network, Settings};
+use cygnet_protocol::online::settings::{Key, MAX_NETWORKS, Network, Settings};
 use cygnet_protocol::online::ssid::Ssid;
 
 /// What was taken before.
@@ -52,8 +53,16 @@ pub fn choose(sources: &[Source], known: &Known) -> Change {
     let says = ours.map(|source| says(&source.bytes)).unwrap_or_default();
     let mut making = Making::new(known, says);
     for source in sources.iter().filter(|source| is_new(source)) {
-        let reading = (source.reader)(&source.bytes);
-        let lines = if source.is_ours() { making.ours(reading) } else { making.foreign(reading) };
+        let mut reading = (source.reader)(&source.bytes);
+        let mut lines = Vec::new();
+        if source.is_ours() {
+            lines.extend(making.ours(reading));
+        } else {
+            if String::from_utf8_lossy(&source.bytes).contains(TAKEN) {
+                lines.extend(making.without_bare(&mut reading));
+            }
+            lines.extend(making.foreign(reading));
+        }
         making.change.chapters.push(Chapter { name: source.name.clone(), lines });
         let digests = vec![digest(&source.bytes)];
         making.change.state.taken.insert(source.name.to_ascii_lowercase(), digests);
@@ -112,8 +121,10 @@ impl Making {
         let mut lines = Vec::new();
         let mut twice = |key: &str, is: bool| {
             if is {
+                // Secrets do not stay, if the card can be written.
+                let stays = if matches!(key, "network" | "host-key") { "" } else { "; it stays in the file" };
                 lines.push(Line::done(format!(
-                    "not used: {key}, because cygnet.toml or a file before this one gives it; it stays in the file"
+                    "not used: {key}, because cygnet.toml or a file before this one gives it{stays}"
                 )));
             }
             !is
@@ -144,6 +155,27 @@ impl Making {
         }
         self.take(config, &mut lines);
         lines.extend(faults.iter().map(|fault| Line::warning(format!("ignored: {fault}"))));
+        lines
+    }
+
+    /// In a file whose passphrases were taken, a network without one is not open because of that: others would be let in
+    /// who have an open network of this name.
+    fn without_bare(&self, reading: &mut Reading) -> Vec<Line> {
+        let (bare, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut reading.config.networks).into_iter().partition(|network| network.key == Key::Open);
+        reading.config.networks = rest;
+        let mut lines = Vec::new();
+        for network in bare {
+            let ssid = &network.ssid;
+            match self.settings.networks.iter().find(|known| known.ssid == *ssid) {
+                Some(known) if known.key == Key::Open => reading.config.networks.push(network),
+                Some(_) => lines.push(Line::done(format!("the passphrase that was taken before stays: “{ssid}”"))),
+                None => lines.push(Line::warning(format!(
+                    "ignored: “{ssid}” has no passphrase any more, as it was taken off the card; write it down anew, or, if the \
+                     network is open, without the line that says so"
+                ))),
+            }
+        }
         lines
     }
 

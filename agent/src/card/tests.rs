@@ -216,6 +216,41 @@ fn other_installers_files_fill_the_gaps() {
 }
 
 #[test]
+fn what_is_not_used_is_no_secret_on_the_card_either() {
+    let ours = "[[network]]\nssid = \"home\"\npassphrase = \"hunter2hunter2\"\n";
+    let netplan = |name: &str| {
+        format!("wifis:\n  wlan0:\n    access-points:\n      {name}:\n        password: hunter5hunter5\n      guests: {{}}\n")
+    };
+    let card = Card::new(&[("cygnet.toml", ours), ("network-config", &netplan("attic"))]);
+    let told = said(&card.boot());
+    for says in [
+        "network-config: not used: network, because cygnet.toml or a file before this one gives it\n",
+        "The secrets in cygnet.toml, network-config are no longer on the FAT partition; those that are used are",
+    ] {
+        assert!(told.contains(says), "{says}: {told}");
+    }
+    assert!(!card.fat().contains("hunter") && !card.read("state/card.json").contains("hunter5"), "{}", card.fat());
+    assert_eq!(card.boot().len(), 1);
+
+    // Without its passphrase a network is not open: nobody may lead the Pi into one of this name.
+    fs::remove_file(card.path("fat/cygnet.toml")).unwrap();
+    card.put("network-config", &format!("{}# mine\n", card.read("fat/network-config")));
+    let told = said(&card.boot());
+    assert!(told.contains("! network-config: ignored: “attic” has no passphrase any more"), "{told}");
+    assert_eq!(card.networks(), [("home".to_owned(), Key::Passphrase("hunter2hunter2".into()))]);
+
+    // One that was used keeps it.
+    card.put("network-config", &netplan("shed"));
+    card.boot();
+    card.put("network-config", &format!("{}# mine\n", card.read("fat/network-config")));
+    let told = said(&card.boot());
+    assert!(told.contains("the passphrase that was taken before stays: “shed”") && !told.contains('!'), "{told}");
+    let shed = ("shed".to_owned(), Key::Passphrase("hunter5hunter5".into()));
+    assert!(card.networks().contains(&shed) && card.networks().contains(&("guests".to_owned(), Key::Open)));
+    assert!(!card.fat().contains("hunter"));
+}
+
+#[test]
 fn what_can_not_be_written_is_told() {
     // The card's own storage: nothing is taken off the FAT partition then.
     let card = Card::new(&[("cygnet.toml", &file())]);

@@ -4,14 +4,13 @@
 //! All three files have the same form. What was given on the card is newer than what has the same name in the settings,
 //! and what was typed on the console is newer still; so with the country.
 
-use crate::card::CARD;
+use crate::card::{CARD, replace};
 use cygnet_protocol::online::observation::{KeyKind, KnownNetwork};
 use cygnet_protocol::online::settings::{Key, MAX_NETWORKS, Network, Settings};
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
 
 /// The settings file.
 pub const SETTINGS: &str = "/etc/cygnet/settings.json";
@@ -147,23 +146,7 @@ fn read_limited(path: &Path) -> io::Result<Option<Vec<u8>>> {
 }
 
 fn write(path: &Path, settings: &Settings) -> io::Result<()> {
-    let json = serde_json::to_vec_pretty(settings)?;
-    let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    fs::create_dir_all(directory)?;
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let new = PathBuf::from(name);
-    // One that a power cut left may be anybody's to read; only a new file has the mode that is asked for.
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    file.write_all(&json)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    // The name is on the disk only when its directory is.
-    File::open(directory)?.sync_all()
+    replace(path, &serde_json::to_vec_pretty(settings)?, 0o600)
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ impl Found {
 /// What a Pi has taken the secrets from lacks them, and that is as it should be.
 fn without_taken(bytes: &[u8]) -> Reading {
     let mut reading = card::read(bytes);
-    if String::from_utf8_lossy(bytes).contains("cygnet has taken") {
+    if String::from_utf8_lossy(bytes).contains(card::redact::TAKEN) {
         reading.faults.retain(|fault| !fault.why.starts_with("it needs a passphrase"));
     }
     reading

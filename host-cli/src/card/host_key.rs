@@ -30,6 +30,12 @@ impl PublicKey {
     pub fn of(key: &HostKey) -> Self {
         Self { public: key.public(), fingerprint: key.fingerprint(), age: age::recipient(key.octets()) }
     }
+
+    /// As a person reads it: rows of a name and a value.
+    pub fn rows(&self) -> Vec<Vec<String>> {
+        let all = [("Host key", Some(&self.public)), ("Fingerprint", Some(&self.fingerprint)), ("age", self.age.as_ref())];
+        all.into_iter().filter_map(|(name, value)| Some(vec![name.to_owned(), value?.clone()])).collect()
+    }
 }
 
 /// Makes one with ssh-keygen, in a directory that only we may enter and that is gone afterwards.

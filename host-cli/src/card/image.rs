@@ -43,8 +43,13 @@ impl Image {
     /// Opens it. Of a directory, as `nix build` makes it, the one image in it.
     pub fn open(given: &Path) -> Result<Self> {
         let path = if given.is_dir() { inside(given)? } else { given.to_owned() };
-        let file = File::open(&path).with_context(|| format!("opening the image {}", path.display()))?;
-        let packed = file.metadata().with_context(|| format!("looking at {}", path.display()))?.len();
+        let metadata = std::fs::metadata(&path).map_err(|error| unopened(&path, error))?;
+        if !metadata.is_file() {
+            // Opening a pipe may never end, and a device does not tell its length.
+            return Err(bad(&path, "It is no file but a device, a pipe or the like.".into(), "Give the image's file."));
+        }
+        let file = File::open(&path).map_err(|error| unopened(&path, error))?;
+        let packed = metadata.len();
         let mut head = vec![0; 64.min(usize::try_from(packed).unwrap_or(64))];
         file.read_exact_at(&mut head, 0).with_context(|| format!("reading {}", path.display()))?;
         let packing = packing(&head).map_err(|what| {
@@ -123,11 +128,36 @@ fn bad(path: &Path, cause: String, remedy: &str) -> anyhow::Error {
     fault(FaultCode::BadImage, format!("{} can't be used as an image of a card.", path.display()), cause, remedy)
 }
 
+/// Why there is nothing to read.
+fn unopened(path: &Path, error: io::Error) -> anyhow::Error {
+    let shown = path.display();
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => fault(
+            FaultCode::NotFound,
+            format!("There is no image {shown}."),
+            "The path is mistyped, the image is not built or downloaded yet, or a link leads to what is gone.",
+            "Give the path of the image, or of the directory that `nix build` has made of it.",
+        ),
+        io::ErrorKind::PermissionDenied => fault(
+            FaultCode::AccessDenied,
+            format!("The image {shown} may not be read."),
+            "It, or a directory above it, is somebody else's; macOS also asks which programs may look into Downloads and the like.",
+            "Allow it (`chmod a+r`, or in System Settings, Privacy & Security), or copy the image to where it may be read.",
+        ),
+        _ => anyhow::Error::from(error).context(format!("opening the image {shown}")),
+    }
+}
+
 /// `result/sd-image/….img.zst`
 fn inside(dir: &Path) -> Result<PathBuf> {
     let mut found = Vec::new();
     for dir in [dir.join("sd-image"), dir.to_owned()] {
-        let entries = std::fs::read_dir(&dir).into_iter().flatten().filter_map(Result::ok);
+        let entries = match std::fs::read_dir(&dir) {
+            Ok(entries) => entries.filter_map(Result::ok),
+            // Not every directory has an sd-image/.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+            Err(error) => return Err(unopened(&dir, error)),
+        };
         found.extend(entries.map(|entry| entry.path()).filter(|path| {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             [".img", ".img.zst", ".img.xz", ".img.gz"].iter().any(|end| name.ends_with(end))
@@ -340,7 +370,10 @@ pub(crate) mod tests {
         let open = |bytes: &[u8]| Image::open(&image(dir.path(), "x", bytes));
         assert!(open(b"PK\x03\x04").is_err() && open(b"BZh9").is_err());
         assert!(open(b"").unwrap().check(&[], Some(0)).is_err());
-        assert!(Image::open(&dir.path().join("gone")).is_err());
+        let code = |path: &str| crate::error::fault_of(&Image::open(Path::new(path)).unwrap_err()).code;
+        assert_eq!(code(&dir.path().join("gone").display().to_string()), FaultCode::NotFound);
+        assert_eq!(code(&dir.path().join("x/gone").display().to_string()), FaultCode::NotFound);
+        assert_eq!(code("/dev/null"), FaultCode::BadImage);
         assert_eq!(Image::open(dir.path()).unwrap_err().to_string().lines().count(), 3);
         std::fs::create_dir(dir.path().join("sd-image")).unwrap();
         image(dir.path(), "sd-image/nixos.img.zst", b"\x28\xb5\x2f\xfd");

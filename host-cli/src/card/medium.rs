@@ -1,6 +1,7 @@
 //! A card or an image of one, opened: never a disk that this machine needs or has mounted.
 
 use super::disks::{self, Disk, Objection};
+use super::pins;
 use crate::error::fault;
 use anyhow::{Context, Result};
 use cygnet_protocol::fault::FaultCode;
@@ -156,7 +157,7 @@ fn open_failed(path: &Path, error: io::Error) -> anyhow::Error {
             FaultCode::AccessDenied,
             format!("{shown} may not be opened."),
             "Only root may use disks directly, or members of the group `disk` on some Linux systems.",
-            "Run the same command with `sudo`; settings and keys stay those of your own account.",
+            format!("Run the same command with `{}`; settings and keys stay those of your own account.", pins::sudo()),
         ),
         io::ErrorKind::PermissionDenied if cfg!(target_os = "macos") => fault(
             FaultCode::AccessDenied,

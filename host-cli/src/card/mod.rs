@@ -2,9 +2,10 @@
 //!
 //! [`disks`] knows which disks may be cards, [`medium`] opens one or an image. [`image`] unpacks what [`flash`] writes and
 //! reads back. Settings are put together by [`settings`], with keys that [`host_key`] makes and networks that [`wifi`] finds,
-//! and go to the FAT partition ([`partitions`], [`fat`], over [`blocks`]) as [`configure`] tells; [`pins`] notes the key,
-//! [`age`] says it in another word. [`manifest`] describes an image to others.
+//! and go to the FAT partition ([`partitions`], [`fat`], over [`blocks`]) as [`configure`] tells; [`pins`] notes the key in the
+//! home that [`account`] finds, [`age`] says it in another word. [`manifest`] describes an image to others.
 
+pub mod account;
 pub mod age;
 pub mod blocks;
 pub mod configure;

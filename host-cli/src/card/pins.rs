@@ -2,6 +2,7 @@
 //!
 //! The connections read it beside the person's own files, so the first of them is verified without a question.
 
+use super::account;
 use anyhow::{Context, Result};
 use std::fs;
 use std::io::Write;
@@ -11,30 +12,34 @@ use std::path::{Path, PathBuf};
 /// Whose names are behind `.local`, RFC 6762.
 const LOCAL: &str = "local";
 
+/// The file, below the directory for such things.
+const FILE: &str = "cygnet/known_hosts";
+
 /// The file: `$XDG_STATE_HOME/cygnet/known_hosts`, or `~/.local/state/cygnet/known_hosts`.
 pub fn file() -> Option<PathBuf> {
-    let given = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
-    let state = match given {
-        Some(dir) => dir,
-        None => home()?.join(".local/state"),
-    };
-    Some(state.join("cygnet/known_hosts"))
+    given_state().map(|state| state.join(FILE)).or_else(usual)
 }
 
-/// The person's home directory: theirs, too, if it is sudo who runs us, because a disk wants root.
-pub fn home() -> Option<PathBuf> {
-    let own = || std::env::var_os("HOME").map(PathBuf::from);
-    if !super::medium::is_root() {
-        return own();
-    }
-    let user = std::env::var("SUDO_USER").ok().filter(|user| user != "root");
-    let plain =
-        |user: &String| !user.is_empty() && user.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-    let Some(user) = user.filter(plain) else { return own() };
-    // The shell asks whatever this system keeps its accounts in.
-    let output = std::process::Command::new("/bin/sh").args(["-c", &format!("echo ~{user}")]).output().ok()?;
-    let home = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-    if home.is_absolute() && home.is_dir() { Some(home) } else { own() }
+/// Where it is if nothing else is said.
+fn usual() -> Option<PathBuf> {
+    Some(account::home()?.join(".local/state").join(FILE))
+}
+
+fn given_state() -> Option<PathBuf> {
+    std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute())
+}
+
+/// How a command that needs root is begun, so that it notes keys in the same file: sudo keeps no variable that it is not told
+/// to keep, and nobody behind it can see that there was one.
+pub fn sudo() -> &'static str {
+    if given_state().is_some() { "sudo --preserve-env=XDG_STATE_HOME" } else { "sudo" }
+}
+
+/// The usual file, if that is not the one that is used and has a key of this name: a command behind sudo has noted it there.
+pub fn left_behind(name: &str) -> Option<PathBuf> {
+    given_state()?;
+    let usual = usual().filter(|usual| file().as_ref() != Some(usual))?;
+    find(&fs::read_to_string(&usual).ok()?, name).map(|_| usual)
 }
 
 /// The names under which a Pi will be reached.
@@ -84,12 +89,12 @@ pub fn pin(file: &Path, names: &[String], public: &str) -> Result<()> {
     Ok(())
 }
 
-/// What root has made in somebody's home belongs to them.
+/// What root has made in somebody's home, or where they keep such things, belongs to them.
 fn give_back(path: &Path) {
     let id = |name: &str| std::env::var(name).ok().and_then(|id| id.parse::<u32>().ok());
     let (Some(user), Some(group)) = (id("SUDO_UID"), id("SUDO_GID")) else { return };
-    let theirs = home().is_some_and(|home| path.starts_with(home));
-    if super::medium::is_root() && theirs {
+    let theirs = || [account::home(), given_state()].into_iter().flatten().any(|place| path.starts_with(place));
+    if super::medium::is_root() && theirs() {
         std::os::unix::fs::chown(path, Some(user), Some(group)).ok();
     }
 }

@@ -45,7 +45,10 @@ EXAMPLES
 The passphrase is asked for on the terminal. A fresh ssh host key is made, and
 noted among cygnet's known hosts under the names that the Pi will have, so that
 its first connection is verified. Nothing is mounted. The Pi takes the settings
-at its next boot, and removes the secrets from the FAT partition.")]
+at its next boot, and removes the secrets from the FAT partition.
+
+With sudo, keys and known hosts are still those of your account. If you have set
+XDG_STATE_HOME, sudo has to be told: sudo --preserve-env=XDG_STATE_HOME cygnet …")]
     Configure(Configure),
     /// Show the settings on a card or in an image, without the secrets
     #[command(after_help = "\

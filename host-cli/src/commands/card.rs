@@ -8,7 +8,7 @@ use crate::card::host_key::{self, PublicKey};
 use crate::card::image::Image;
 use crate::card::medium::{Medium, Purpose};
 use crate::card::settings::{self, Given};
-use crate::card::{pins, wifi};
+use crate::card::{account, pins, wifi};
 use crate::cli::{self, CardCommand, Global};
 use crate::error::fault;
 use crate::interrupt;
@@ -288,12 +288,7 @@ fn summary(config: &CardConfig) -> String {
         let end: String = key.chars().rev().take(8).collect::<Vec<_>>().into_iter().rev().collect();
         row("May log in", format!("{kind} …{end} {}", comment.unwrap_or_default()).trim_end().to_owned());
     }
-    if let Some(key) = config.host_key.as_ref().map(PublicKey::of) {
-        row("Host key", format!("ssh-ed25519 {}", key.fingerprint));
-        if let Some(age) = key.age {
-            row("age", age);
-        }
-    }
+    rows.extend(config.host_key.as_ref().map(|key| PublicKey::of(key).rows()).unwrap_or_default());
     table(&rows)
 }
 
@@ -418,7 +413,7 @@ fn authorized_keys(
 }
 
 fn own_keys() -> Vec<PathBuf> {
-    let dir = pins::home().map(|home| home.join(".ssh"));
+    let dir = account::home().map(|home| home.join(".ssh"));
     let entries = dir.and_then(|dir| std::fs::read_dir(dir).ok());
     let files = entries.into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
     let mut files: Vec<PathBuf> = files.filter(|file| file.extension().is_some_and(|end| end == "pub")).collect();

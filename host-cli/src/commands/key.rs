@@ -32,9 +32,7 @@ pub fn run(ui: &Ui, global: &Global, command: &KeyCommand) -> Result<()> {
             "age": key.age,
         }));
     }
-    let mut rows = vec![("Host key", key.public), ("Fingerprint", key.fingerprint)];
-    rows.extend(key.age.map(|age| ("age", age)));
-    ui.data(&table(&rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect::<Vec<_>>()))
+    ui.data(&table(&key.rows()))
 }
 
 fn of_card(path: &Path) -> Result<PublicKey> {
@@ -59,14 +57,34 @@ fn of_host(global: &Global, name: &str) -> Result<PublicKey> {
     let text = file.as_ref().and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
     let found = pins::find(&text, name).and_then(|public| public_key(&public));
     found.ok_or_else(|| {
-        let file = file.map_or_else(|| "cygnet's known hosts".into(), |file| file.display().to_string());
-        fault(
-            FaultCode::NotFound,
-            format!("No host key is noted for {name:?}."),
-            format!("{file} has the keys that `cygnet card configure` has put on cards from this account, under the names given then."),
-            "Give the name that the card was configured with, or the card or image itself.",
-        )
+        let left_behind = if global.known_hosts.is_none() { pins::left_behind(name) } else { None };
+        not_noted(name, file.as_deref(), left_behind.as_deref())
     })
+}
+
+/// `left_behind` is another file that has it.
+fn not_noted(name: &str, file: Option<&Path>, left_behind: Option<&Path>) -> anyhow::Error {
+    let file = file.map_or_else(|| "cygnet's known hosts".into(), |file| file.display().to_string());
+    let (cause, remedy) = match left_behind {
+        Some(other) => (
+            format!(
+                "It is in {0}, and not in {file}: `sudo cygnet card configure` does not hear of XDG_STATE_HOME unless sudo is told.",
+                other.display()
+            ),
+            format!(
+                "Give `--known-hosts {}`, or configure cards with `{} cygnet card configure`.",
+                other.display(),
+                pins::sudo()
+            ),
+        ),
+        None => (
+            format!(
+                "{file} has the keys that `cygnet card configure` has put on cards from this account, under the names given then."
+            ),
+            "Give the name that the card was configured with, or the card or image itself.".to_owned(),
+        ),
+    };
+    fault(FaultCode::NotFound, format!("No host key is noted for {name:?}."), cause, remedy)
 }
 
 /// Of `ssh-ed25519 BASE64` (RFC 8709: two strings, the second of 32 octets).

@@ -28,6 +28,9 @@ impl fmt::Display for Fault {
     }
 }
 
+/// The most faults that are told of one file: whoever has mended those hears of the next.
+pub const MAX_FAULTS: usize = 50;
+
 /// What came of reading.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reading {
@@ -83,6 +86,9 @@ type Value<'a> = Spanned<DeValue<'a>>;
 
 impl Reader<'_> {
     fn fault(&mut self, at: usize, key: impl Into<String>, why: impl Into<String>) {
+        if self.reading.faults.len() >= MAX_FAULTS {
+            return;
+        }
         let line = line_at(self.text.as_bytes(), at);
         self.reading.faults.push(Fault { line, key: key.into(), why: why.into() });
     }
@@ -298,6 +304,12 @@ mod tests {
         let lines: Vec<usize> = faults.iter().map(|fault| fault.line).collect();
         assert_eq!(lines, [1, 7, 12], "{faults:?}");
         assert!(faults[2].why.contains("goes first"));
+    }
+
+    #[test]
+    fn a_file_of_nothing_but_faults_is_told_in_few_words() {
+        let text: String = (0..8000).map(|n| format!("k{n} = 1\n")).collect();
+        assert_eq!(faults(&text).len(), MAX_FAULTS);
     }
 
     #[test]

@@ -1,15 +1,14 @@
-//! A file without the secrets that were taken of it. What was not taken stays: somebody has to correct it.
+//! A file without the secrets that are given. What nobody could take stays: somebody has to correct it.
 
 use super::config::{CardConfig, HostKey};
 use super::read::Reading;
 use crate::online::settings::{Key, Network};
 use toml::de::{DeTable, DeValue};
 
-/// What stands for a secret.
-const GONE: &str = "cygnet has taken it; it is in the Pi's own storage now, readable for root only";
-/// What stands for a file whose secrets can't be told from the rest.
-const ALL_GONE: &str =
-    "# cygnet has taken what this file said; it is in the Pi's own storage now, readable for root only.";
+/// What is said first in the place of a secret: by these words a file is known that secrets were taken of.
+pub const TAKEN: &str = "cygnet has taken";
+/// Where the secrets are. Of another installer's file not all of them need be of use.
+const WHERE: &str = "what the Pi uses is in its own storage, readable for root only";
 
 /// The file without the secrets in `taken`; nothing if there are none in it. `read` is its reader.
 pub fn redact(bytes: &[u8], taken: &CardConfig, read: impl Fn(&[u8]) -> Reading) -> Option<Vec<u8>> {
@@ -32,7 +31,7 @@ pub fn redact(bytes: &[u8], taken: &CardConfig, read: impl Fn(&[u8]) -> Reading)
             false => out.push_str(line),
             // Of a secret with several lines, one is enough.
             true if last => continue,
-            true => out.push_str(&comment(line)),
+            true => out.push_str(&comment(line, &held)),
         }
         last = secret;
         out.push_str(end);
@@ -41,20 +40,23 @@ pub fn redact(bytes: &[u8], taken: &CardConfig, read: impl Fn(&[u8]) -> Reading)
     // Lines in the middle of something may not be missing; then nothing of the file is left.
     let broken = after.faults.iter().any(|fault| fault.key.is_empty());
     if broken || held.any_in(&after.config) || held.lines(&out).iter().any(|secret| *secret) {
-        out = format!("{ALL_GONE}{end}");
+        // What is secret can't be told from the rest.
+        out = format!("# {TAKEN} what this file said; {WHERE}.{end}");
     }
     Some(out.into_bytes())
 }
 
-/// As far in as the line was, so that YAML stays as it is; with its key, if it has one.
-fn comment(line: &str) -> String {
+/// As far in as the line was, so that YAML stays as it is; with its key, if it has one that is not the beginning of the secret.
+fn comment(line: &str, held: &Held) -> String {
     let trimmed = line.trim_start();
     let indent = &line[..line.len() - trimmed.len()];
     let key = trimmed.split(['=', ':']).next().unwrap_or_default().trim();
     let is_key = !key.is_empty()
         && key.len() < trimmed.trim_end().len()
-        && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_[]".contains(c));
-    if is_key { format!("{indent}# {key}: {GONE}") } else { format!("{indent}# {GONE}") }
+        && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_[]".contains(c))
+        && !held.any_contains(key);
+    let key = if is_key { format!("{key}: ") } else { String::new() };
+    format!("{indent}# {key}{TAKEN} it; {WHERE}")
 }
 
 /// The secrets that were taken.
@@ -78,17 +80,26 @@ impl<'a> Held<'a> {
             || config.host_key.as_ref().is_some_and(|key| Some(key) == self.host_key)
     }
 
+    /// The keys as they are written.
+    fn texts(&self) -> Vec<String> {
+        let text = |key: &Key| match key {
+            Key::Open => None,
+            Key::Passphrase(text) => Some(text.clone()),
+            Key::Pmk(octets) => Some(octets.iter().map(|octet| format!("{octet:02x}")).collect()),
+        };
+        self.networks.iter().filter_map(|network| text(&network.key)).collect()
+    }
+
+    /// Whether `part` is part of one of them.
+    fn any_contains(&self, part: &str) -> bool {
+        let lower = part.to_ascii_lowercase();
+        self.texts().iter().any(|secret| secret.contains(part) || secret.len() == 64 && secret.contains(&lower))
+            || self.host_key.is_some_and(|key| key.private().contains(part))
+    }
+
     /// Which lines have one of them, as it is written.
     fn lines(&self, text: &str) -> Vec<bool> {
-        let texts: Vec<String> = self
-            .networks
-            .iter()
-            .filter_map(|network| match &network.key {
-                Key::Open => None,
-                Key::Passphrase(text) => Some(text.clone()),
-                Key::Pmk(octets) => Some(octets.iter().map(|octet| format!("{octet:02x}")).collect()),
-            })
-            .collect();
+        let texts = self.texts();
         let has = |line: &str| {
             let lower = line.to_ascii_lowercase();
             let pem = |key: &HostKey| key.private().lines().any(|part| !part.is_empty() && line.contains(part));
@@ -169,6 +180,14 @@ mod tests {
         assert!(!left.contains("hunter2"), "{left}");
         assert_eq!(without("hostname = \"pi\"\n[[network]]\nssid = \"x\"\nopen = true\n"), None);
         assert_eq!(without("[[network]]\nssid = \"a\"\npassphrase = \"hunter2hun"), None);
+    }
+
+    #[test]
+    fn the_beginning_of_a_secret_is_no_key() {
+        let file = b"wifis:\n  wlan0:\n    access-points:\n      home:\n        password:\n          hunter2=and more\n";
+        let read = super::super::foreign::cloud_init::network_config;
+        let left = String::from_utf8(redact(file, &read(file).config, read).unwrap()).unwrap();
+        assert!(!left.contains("hunter2") && left.contains("password:\n          # cygnet has taken it"), "{left}");
     }
 
     #[test]

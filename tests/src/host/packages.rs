@@ -31,6 +31,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("util-linux", "enters namespaces"),
     ("mount", "shows devices to the module build"),
     ("openssh-client", "logs in on the Pi"),
+    ("openssh-server", "shows host keys to the tests, and takes pushes that are measured"),
     ("nix-bin", "builds closures and copies them"),
     ("sqlite3", "registers signatures in Nix databases"),
     ("busybox-static", "serves binary caches"),

@@ -3,12 +3,10 @@
 use crate::card::LIMIT;
 use crate::card::config::{HostKey, MAX_KEYS, authorized_key};
 use crate::card::hostname;
-use crate::card::read::{Fault, Reading};
+use crate::card::read::{Fault, MAX_FAULTS, Reading};
 use crate::online::settings::{Key, MAX_NETWORKS, Network, is_country};
 use crate::online::ssid::Ssid;
 
-/// The most faults that are told of one file.
-const MAX_FAULTS: usize = 50;
 /// Why a key is not used.
 pub const NOT_USED: &str = "not used by cygnet";
 

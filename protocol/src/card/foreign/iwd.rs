@@ -1,7 +1,7 @@
 //! `/var/lib/iwd/NAME.psk` and `NAME.open` (iwd.network(5)). The network's name is the file's.
 
 use super::keyfile;
-use super::{fault, refused, too_long};
+use super::{fault, reading, refused, too_long};
 use crate::card::config::CardConfig;
 use crate::card::read::Reading;
 use crate::online::settings::{Key, Network, unhex};
@@ -42,8 +42,7 @@ pub fn read(file_name: &str, bytes: &[u8]) -> Reading {
         Ok(key) => config.networks.push(Network { ssid, key, hidden, priority: 0 }),
         Err(why) => faults.push(fault(1, format!("“{ssid}”"), why)),
     }
-    faults.sort();
-    Reading { config, faults }
+    reading(config, faults)
 }
 
 /// `home.psk`, `=636166e9.psk`, `guests.open`.

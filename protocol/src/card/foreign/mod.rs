@@ -17,7 +17,8 @@ mod imager;
 mod keyfile;
 mod yaml;
 
-use super::read::{Fault, Reading};
+use super::config::CardConfig;
+use super::read::{Fault, MAX_FAULTS, Reading};
 
 /// Files of text with lines: a byte order mark and CR LF are as good as none; the rest may be any bytes.
 fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
@@ -38,6 +39,13 @@ fn fault(line: usize, key: impl Into<String>, why: impl Into<String>) -> Fault {
 /// Nothing, because the file as a whole is none.
 fn refused(why: impl Into<String>) -> Reading {
     Reading { faults: vec![fault(1, "", why)], ..Reading::default() }
+}
+
+/// What was found, with as many faults as anybody reads, by line.
+fn reading(config: CardConfig, mut faults: Vec<Fault>) -> Reading {
+    faults.sort();
+    faults.truncate(MAX_FAULTS);
+    Reading { config, faults }
 }
 
 /// A file that is too long is not looked at.

@@ -1,7 +1,7 @@
 //! NetworkManager's key files: `/etc/NetworkManager/system-connections/*.nmconnection` (nm-settings-keyfile(5)).
 
 use super::keyfile::{self, Entry};
-use super::{fault, refused, too_long};
+use super::{fault, reading, refused, too_long};
 use crate::card::config::CardConfig;
 use crate::card::read::Reading;
 use crate::online::settings::{Key, Network};
@@ -27,8 +27,7 @@ pub fn read(bytes: &[u8]) -> Reading {
         Ok(network) => config.networks.push(network),
         Err(why) => faults.push(fault(1, "", why)),
     }
-    faults.sort();
-    Reading { config, faults }
+    reading(config, faults)
 }
 
 #[derive(Default)]

@@ -1,6 +1,6 @@
 //! `wpa_supplicant.conf` (wpa_supplicant.conf(5), config_file.c and config.c of wpa_supplicant 2.11).
 
-use super::{fault, lines, too_long};
+use super::{fault, lines, reading, too_long};
 use crate::card::config::CardConfig;
 use crate::card::read::{Fault, Reading};
 use crate::online::settings::{Key, MAX_NETWORKS, Network, is_country, unhex};
@@ -62,8 +62,7 @@ pub fn read(bytes: &[u8]) -> Reading {
         faults.push(fault(open.line, "", "the block that begins here has no closing brace; the file is cut off"));
     }
     config.networks.sort_by_key(|network| std::cmp::Reverse(network.priority));
-    faults.sort();
-    Reading { config, faults }
+    reading(config, faults)
 }
 
 /// As wpa_config_get_line(): a `#` within quotes is none.
