@@ -156,7 +156,8 @@ fn from_an_image_to_a_pinned_connection() {
     // What a command behind sudo has noted elsewhere is not used, but told of.
     let usual = home.path(".local/state/cygnet");
     std::fs::create_dir_all(&usual).unwrap();
-    std::fs::write(usual.join("known_hosts"), format!("other.local {}\n", by_card["public"].as_str().unwrap())).unwrap();
+    std::fs::write(usual.join("known_hosts"), format!("other.local {}\n", by_card["public"].as_str().unwrap()))
+        .unwrap();
     let (_, stderr) = home.exits(27, &["key", "show", "other.local"]);
     assert!(stderr.contains("sudo --preserve-env=XDG_STATE_HOME") && stderr.contains(".local/state"), "{stderr}");
 

@@ -219,7 +219,9 @@ fn other_installers_files_fill_the_gaps() {
 fn what_is_not_used_is_no_secret_on_the_card_either() {
     let ours = "[[network]]\nssid = \"home\"\npassphrase = \"hunter2hunter2\"\n";
     let netplan = |name: &str| {
-        format!("wifis:\n  wlan0:\n    access-points:\n      {name}:\n        password: hunter5hunter5\n      guests: {{}}\n")
+        format!(
+            "wifis:\n  wlan0:\n    access-points:\n      {name}:\n        password: hunter5hunter5\n      guests: {{}}\n"
+        )
     };
     let card = Card::new(&[("cygnet.toml", ours), ("network-config", &netplan("attic"))]);
     let told = said(&card.boot());

@@ -33,7 +33,8 @@ impl PublicKey {
 
     /// As a person reads it: rows of a name and a value.
     pub fn rows(&self) -> Vec<Vec<String>> {
-        let all = [("Host key", Some(&self.public)), ("Fingerprint", Some(&self.fingerprint)), ("age", self.age.as_ref())];
+        let all =
+            [("Host key", Some(&self.public)), ("Fingerprint", Some(&self.fingerprint)), ("age", self.age.as_ref())];
         all.into_iter().filter_map(|(name, value)| Some(vec![name.to_owned(), value?.clone()])).collect()
     }
 }

@@ -3,11 +3,13 @@
 //! [`config`] is what it says, [`read`] how it is read, with the line of each fault and never a value; [`hostname`] what may be
 //! a host's name, [`write`] how it is written. The host refuses a file with any fault; the Pi takes what is good of it and tells
 //! the rest, because there is nobody there to correct it. [`says`] is what a file speaks of, good or not, [`redact`] the file
-//! without what was taken of it and is secret, and [`foreign`] what other programs' files say of the same things. [`fuzzing`]
-//! judges what all these make of any bytes.
+//! without what was taken of it and is secret, and [`foreign`] what other programs' files say of the same things. `fuzzing` judges
+//! what all these make of any bytes.
 
 pub mod config;
 pub mod foreign;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
 pub mod fuzzing;
 pub mod hostname;
 pub mod read;

@@ -19,7 +19,8 @@ pub fn redact(bytes: &[u8], taken: &CardConfig, read: impl Fn(&[u8]) -> Reading)
     }
     let end = if text.contains("\r\n") { "\r\n" } else { "\n" };
     let mut secret = held.lines(text);
-    for line in toml_lines(text, &held) {
+    let keys = if held.has_host_key(&before) { pem_lines(text) } else { Vec::new() };
+    for line in toml_lines(text, &held).into_iter().chain(keys) {
         if let Some(line) = secret.get_mut(line) {
             *line = true;
         }
@@ -76,8 +77,11 @@ impl<'a> Held<'a> {
 
     /// Whether a file that reads as `config` has one of them.
     fn any_in(&self, config: &CardConfig) -> bool {
-        config.networks.iter().any(|network| self.has(&network.key))
-            || config.host_key.as_ref().is_some_and(|key| Some(key) == self.host_key)
+        config.networks.iter().any(|network| self.has(&network.key)) || self.has_host_key(config)
+    }
+
+    fn has_host_key(&self, config: &CardConfig) -> bool {
+        config.host_key.as_ref().is_some_and(|key| Some(key) == self.host_key)
     }
 
     /// The keys as they are written.
@@ -110,6 +114,22 @@ impl<'a> Held<'a> {
         };
         text.lines().map(has).collect()
     }
+}
+
+/// The lines of private keys, each from its first to its last: they may be written otherwise than by us.
+fn pem_lines(text: &str) -> Vec<usize> {
+    let (mut found, mut begin) = (Vec::new(), None);
+    for (at, line) in text.lines().enumerate() {
+        if line.contains("-----BEGIN ") {
+            begin = begin.or(Some(at));
+        }
+        if line.contains("-----END ")
+            && let Some(begin) = begin.take()
+        {
+            found.extend(begin..=at);
+        }
+    }
+    found
 }
 
 /// The lines of values in `cygnet.toml` that are such secrets, however they are quoted.
@@ -184,10 +204,24 @@ mod tests {
 
     #[test]
     fn the_beginning_of_a_secret_is_no_key() {
-        let file = b"wifis:\n  wlan0:\n    access-points:\n      home:\n        password:\n          hunter2=and more\n";
+        let file =
+            b"wifis:\n  wlan0:\n    access-points:\n      home:\n        password:\n          hunter2=and more\n";
         let read = super::super::foreign::cloud_init::network_config;
         let left = String::from_utf8(redact(file, &read(file).config, read).unwrap()).unwrap();
         assert!(!left.contains("hunter2") && left.contains("password:\n          # cygnet has taken it"), "{left}");
+    }
+
+    #[test]
+    fn a_host_key_is_found_though_its_file_is_another() {
+        // A length that its reader does not look at.
+        let key = include_str!("test-host-key").replace("AAAAMwAAAAtzc2gtZW", "AAAzMwAAAAtzc2gtZW");
+        let lines: String = key.lines().map(|line| format!("    {line}\n")).collect();
+        let file = format!("#cloud-config\nssh_keys:\n  ed25519_private: |\n{lines}hostname: pi\n");
+        let read = super::super::foreign::cloud_init::user_data;
+        let config = read(file.as_bytes()).config;
+        assert!(config.host_key.as_ref().is_some_and(|read| read.private() != key));
+        let left = String::from_utf8(redact(file.as_bytes(), &config, read).unwrap()).unwrap();
+        assert!(!left.contains("AAAzMwAAAAtzc2gtZW") && left.contains("hostname: pi"), "{left}");
     }
 
     #[test]
