@@ -33,6 +33,7 @@ pub fn run(names: &[&str]) -> Result<()> {
     let programs = workshop::programs(everything.then_some(crates::build as fn(&Path) -> Result<()>))?;
     host::ensure_host_packages()?;
     if everything {
+        host::ensure_ssh_server()?;
         workshop::check_size(&programs)?;
         crates::run(&workshop::target_dir()?)?;
     }

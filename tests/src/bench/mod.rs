@@ -52,6 +52,7 @@ pub fn measure_all(options: &Options) -> Result<()> {
     let with_ours = options.ways.contains(&Way::Ours);
     workshop::as_root(|target| if with_ours { Programs::build(target) } else { Ok(()) })?;
     host::ensure_host_packages()?;
+    host::ensure_ssh_server()?;
     host::ensure_package_lists()?;
     let cache = cache::default_dir()?;
     let work = workshop::repository().join("target/bench-push");

@@ -3,4 +3,4 @@
 pub mod packages;
 pub mod run;
 
-pub use packages::{AGENT_TARGET, ensure_host_packages, ensure_package_lists, ensure_rust_target};
+pub use packages::{AGENT_TARGET, ensure_host_packages, ensure_package_lists, ensure_rust_target, ensure_ssh_server};

@@ -31,13 +31,17 @@ const PACKAGES: &[(&str, &str)] = &[
     ("util-linux", "enters namespaces"),
     ("mount", "shows devices to the module build"),
     ("openssh-client", "logs in on the Pi"),
-    ("openssh-server", "shows host keys to the tests, and takes pushes that are measured"),
     ("nix-bin", "builds closures and copies them"),
     ("sqlite3", "registers signatures in Nix databases"),
     ("busybox-static", "serves binary caches"),
     ("curl", "fetches from binary caches"),
     ("debian-archive-keyring", "checks Debian's signatures"),
 ];
+
+/// What the tests of the crates and the measurements need besides. Not for a demonstration: where systemd runs, Debian lets an
+/// sshd listen as soon as it is installed.
+const SSH_SERVER: &[(&str, &str)] =
+    &[("openssh-server", "shows host keys to the tests, and takes pushes that are measured")];
 
 /// Package lists older than this are fetched again before something is installed.
 const LISTS_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -47,7 +51,19 @@ const LISTS_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// # Errors
 /// If this isn't a Debian host, it isn't run as root, or apt can't install.
 pub fn ensure_host_packages() -> Result<()> {
-    let missing = missing_packages()?;
+    ensure(PACKAGES)
+}
+
+/// The same for a real sshd.
+///
+/// # Errors
+/// As [`ensure_host_packages`].
+pub fn ensure_ssh_server() -> Result<()> {
+    ensure(SSH_SERVER)
+}
+
+fn ensure(packages: &'static [(&str, &str)]) -> Result<()> {
+    let missing = missing_of(packages)?;
     if missing.is_empty() {
         return Ok(());
     }
@@ -101,9 +117,9 @@ pub fn ensure_rust_target(target: &str) -> Result<()> {
     })
 }
 
-/// The packages of our list that aren't installed.
-fn missing_packages() -> Result<Vec<&'static (&'static str, &'static str)>> {
-    let names = PACKAGES.iter().map(|(name, _)| name);
+/// Those that aren't installed.
+fn missing_of(packages: &'static [(&str, &str)]) -> Result<Vec<&'static (&'static str, &'static str)>> {
+    let names = packages.iter().map(|(name, _)| name);
     // dpkg-query's exit status is 1 as soon as one package is unknown to it, which is no failure here.
     let output = try_output(tool("dpkg-query").args(["-W", "-f", "${Package} ${db:Status-Status}\n"]).args(names))
         .context("asking dpkg which packages are installed; the virtual Pi needs a Debian 12 or 13 host")?;
@@ -112,7 +128,7 @@ fn missing_packages() -> Result<Vec<&'static (&'static str, &'static str)>> {
     }
     let listed = String::from_utf8_lossy(&output.stdout);
     let installed = installed_in(&listed);
-    Ok(PACKAGES.iter().filter(|(name, _)| !installed.contains(name)).collect())
+    Ok(packages.iter().filter(|(name, _)| !installed.contains(name)).collect())
 }
 
 fn installed_in(listed: &str) -> BTreeSet<&str> {
