@@ -8,6 +8,7 @@
 //! [`card`] is what is written on the card before the first boot, [`substituter`] what a binary cache's answer is worth, [`handover`] how a connection reaches the daemon.
 
 pub mod card;
+pub mod code;
 pub mod disko;
 pub mod disks;
 pub mod event;
