@@ -85,6 +85,29 @@ pub fn worker() -> Vec<Seed> {
     ]
 }
 
+/// A program with a bit of everything, at the beginning of an archive and in the middle, and one whose headers lie.
+#[must_use]
+pub fn code() -> Vec<Seed> {
+    let word = |word: u32| word.to_le_bytes();
+    let program = |size: u64, table: u64| {
+        let header = Wire::default().raw(b"\x7fELF\x02\x01\x01\0").numbers(&[0, 0x0001_00b7_0003, 0, 64, 0]);
+        let header = header.raw(&[0; 6]).raw(&[56, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+        let load = header.numbers(&[0x5_0000_0001, 0, 0x10_0000, 0, size, size, 8]);
+        let frames = load.numbers(&[0x4_6474_e550, table, 0, 0, 12 + 8 * 8, 0, 4]);
+        let relocations = (0..6).fold(frames, |wire, n| wire.numbers(&[0x2_0000 + 8 * n, 1027, 40 * n]));
+        let code: Vec<u8> = (0..20).flat_map(|n| [word(0x9400_1000 - n), word(0xb000_0000 + n)].concat()).collect();
+        let table: Vec<u8> = (0..19).flat_map(|n| word(24 * n)).collect();
+        relocations.raw(&code).raw(&table).raw(b"and what is behind").0
+    };
+    let with = |how: [u8; 2], program: Vec<u8>| [&how[..], &program].concat();
+    vec![
+        ("program", with([0, 255], program(556, 480))),
+        ("pieces", with([8, 10], [vec![b'x'; 16], program(556, 480)].concat())),
+        ("odd", with([3, 100], [vec![0; 5], program(550, 483)].concat())),
+        ("lie", with([0, 23], program(u64::MAX - 3, u64::MAX - 7))),
+    ]
+}
+
 /// Trees, and archives that nobody would make who means well.
 #[must_use]
 pub fn nar() -> Vec<Seed> {

@@ -1,5 +1,5 @@
 //! A data channel: its first line and zstd frames. An odd first byte: all as it comes; an even one: what comes is packed, so
-//! that the fuzzer reaches the records, and comes on several channels, one after the other, wherever it says so.
+//! that the fuzzer reaches the records (two more, and programs are changed), and comes on several channels, one after the other, wherever it says so.
 //!
 //! Patches are records of this stream; what decodes one is the target `patch`.
 #![no_main]
@@ -15,6 +15,8 @@ const MOST: u64 = 16 * 1024 * 1024;
 const CHANNELS: usize = 3;
 
 const HELLO: &[u8] = b"{\"type\":\"data\",\"protocol\":1,\"compression\":\"zstd\"}\n";
+/// Programs come as `cygnet_protocol::code` makes them.
+const CODE: &[u8] = b"{\"type\":\"data\",\"protocol\":1,\"compression\":\"zstd\",\"code\":true}\n";
 
 fuzz_target!(init: cygnet_fuzz::plant(&cygnet_fuzz::seeds::stream()), |bytes: &[u8]| {
     let Some((how, bytes)) = bytes.split_first() else { return };
@@ -25,7 +27,7 @@ fuzz_target!(init: cygnet_fuzz::plant(&cygnet_fuzz::seeds::stream()), |bytes: &[
             return;
         }
         for part in split(bytes).into_iter().take(CHANNELS) {
-            drop(place.data([HELLO, &stored(part)].concat()));
+            drop(place.data([if how % 4 == 2 { CODE } else { HELLO }, &stored(part)].concat()));
         }
     });
 });

@@ -37,6 +37,9 @@ pub const SUBSTITUTE: &str = "substitute";
 /// The feature of an agent that makes store paths of others on its card, and names those.
 pub const PATCHES: &str = "patches";
 
+/// The feature of an agent that takes programs as [`crate::code`] makes them.
+pub const CODE: &str = "code";
+
 /// The feature of an agent that lays files over the new system's root, if it is given some.
 pub const EXTRA_FILES: &str = "extra-files";
 
@@ -61,7 +64,7 @@ impl Hello {
         Self {
             protocol: PROTOCOL,
             oldest: OLDEST_PROTOCOL,
-            features: ["zstd", SECRETS, MODES, SIGNATURES, SUBSTITUTE, LONG_WINDOW, PATCHES, EXTRA_FILES]
+            features: ["zstd", SECRETS, MODES, SIGNATURES, SUBSTITUTE, LONG_WINDOW, PATCHES, EXTRA_FILES, CODE]
                 .map(str::to_owned)
                 .into(),
             program: format!("{program} {}", env!("CARGO_PKG_VERSION")),

@@ -121,10 +121,20 @@ fn greetings() {
     golden("hello", &hello);
     golden("handover", &Handover { mode: Mode::Control, peer: "10.0.0.2 50000 10.0.0.7 22".into() });
     golden("handover-nix-daemon", &Handover { mode: Mode::NixDaemon, peer: String::new() });
-    golden("data-hello", &DataHello { protocol: 1, compression: "zstd".into(), trust: Default::default() });
+    golden(
+        "data-hello",
+        &DataHello { protocol: 1, compression: "zstd".into(), trust: Default::default(), code: false },
+    );
     let keys = vec!["mine-1:wG9VDRQ4d8PjuUxvpAz97sRVPpZkgr9zydzn8dID60s=".into()];
     let trust = Trust { policy: Policy::Signatures, public_keys: keys };
-    golden("data-hello-signatures", &DataHello { protocol: 1, compression: "zstd".into(), trust: trust.clone() });
+    golden(
+        "data-hello-code",
+        &DataHello { protocol: 1, compression: "zstd".into(), trust: Default::default(), code: true },
+    );
+    golden(
+        "data-hello-signatures",
+        &DataHello { protocol: 1, compression: "zstd".into(), trust: trust.clone(), code: false },
+    );
     let alone = InstallOptions { carry_networks: false, ..InstallOptions::default() };
     golden("install-options-no-networks", &alone);
     golden("install-options-signatures", &InstallOptions { trust, ..InstallOptions::default() });

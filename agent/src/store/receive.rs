@@ -7,6 +7,7 @@ use crate::store::ahead::Ahead;
 use crate::store::frames::Frames;
 use crate::store::import::{self, Import, cut_off};
 use crate::store::sync::Syncer;
+use cygnet_protocol::code::Unpacking;
 use cygnet_protocol::event::{Arrival, EventKind, Phase, Source};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::frame::{self, FrameError};
@@ -92,11 +93,11 @@ impl Receiver<'_> {
         let mut count = 0_u64;
         loop {
             match frame::receive::<Record>(&mut stream).map_err(framing)? {
-                Record::Nar(info) => self.path(info, 0, &mut stream)?,
-                Record::Rest { from, info } => self.path(info, from, &mut stream)?,
+                Record::Nar(info) => self.path(info, 0, hello.code, &mut stream)?,
+                Record::Rest { from, info } => self.path(info, from, hello.code, &mut stream)?,
                 Record::Patched { from, base, info } => {
                     let name = info.path.to_basename();
-                    self.path(info, from, &mut stream).map_err(|fault| self.patched(&name, &base, fault))?;
+                    self.path(info, from, false, &mut stream).map_err(|fault| self.patched(&name, &base, fault))?;
                 }
                 Record::End { paths } if paths == count => return Ok(()),
                 Record::End { paths } => {
@@ -107,7 +108,8 @@ impl Receiver<'_> {
         }
     }
 
-    fn path(&mut self, info: PathInfo, from: u64, stream: &mut impl BufRead) -> Result<(), Fault> {
+    /// `code`: the archive comes as [`cygnet_protocol::code`] makes it.
+    fn path(&mut self, info: PathInfo, from: u64, code: bool, stream: &mut impl BufRead) -> Result<(), Fault> {
         if self.agent.cancel.asked() {
             return Err(crate::run::aborted());
         }
@@ -135,7 +137,11 @@ impl Receiver<'_> {
             ));
         }
         self.admission.policy(&info)?;
-        let place = self.take(&info, from, stream)?;
+        let place = if code {
+            self.take(&info, from, &mut Unpacking::new(stream, from, info.nar_size - from))?
+        } else {
+            self.take(&info, from, stream)?
+        };
         check_content(&info, &place)?;
         self.paths += 1;
         self.bytes += info.nar_size;
@@ -159,7 +165,7 @@ impl Receiver<'_> {
         )
     }
 
-    fn take(&mut self, info: &PathInfo, from: u64, stream: &mut impl BufRead) -> Result<PathBuf, Fault> {
+    fn take(&mut self, info: &PathInfo, from: u64, stream: &mut impl Read) -> Result<PathBuf, Fault> {
         let (before, before_came) = (self.begin.0 + self.bytes, self.came(0));
         let (agent, told, total) = (self.agent, &mut self.told, self.begin.1);
         let mut noted = from;

@@ -3,6 +3,7 @@
 //! The plan has no steps, because its layout is empty: the installation goes straight to receiving, into a directory.
 
 use crate::rig::{Client, Place, mode};
+use cygnet_protocol::code::Packing;
 use cygnet_protocol::disko::Devices;
 use cygnet_protocol::event::{EventKind, Phase, State};
 use cygnet_protocol::fault::FaultCode;
@@ -17,6 +18,7 @@ use rustix::process::Signal;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::io::Write;
 
 pub const TOPLEVEL: &str = "/nix/store/1c5b8vw40dy178xlpddw65q9gf1h2186-nixos-system-pi-26.05";
 
@@ -113,7 +115,7 @@ pub fn push(place: &Place, bytes: &[u8]) -> DataReply {
 /// The same, with something asked for.
 pub fn push_trusting(place: &Place, trust: Trust, bytes: &[u8]) -> DataReply {
     let mut data = place.bridge("data");
-    data.say(&DataHello { protocol: 1, compression: "zstd".into(), trust });
+    data.say(&DataHello { protocol: 1, compression: "zstd".into(), trust, code: false });
     data.send(bytes);
     data.close();
     let reply = data.hear();
@@ -179,6 +181,62 @@ fn store_paths_are_received_and_bad_ones_are_not() {
     let names = std::fs::read_dir(place.at("mnt/nix/store")).unwrap();
     assert!(names.map(|entry| entry.unwrap().file_name()).all(|name| !name.to_string_lossy().starts_with('.')));
     assert_eq!(client.status().state, State::Receiving);
+}
+
+/// An archive with a program of aarch64 whose code is calls of one function, `size` bytes long.
+fn program(size: u32) -> (PathInfo, Vec<u8>) {
+    let header: [(usize, &[u8]); 7] =
+        [(0, b"\x7fELF\x02\x01\x01"), (18, &[183]), (32, &[64]), (54, &[56]), (56, &[1]), (64, &[1]), (68, &[5])];
+    let mut file = vec![0; 120];
+    header.iter().for_each(|(at, bytes)| file[*at..*at + bytes.len()].copy_from_slice(bytes));
+    file[96..100].copy_from_slice(&size.to_le_bytes());
+    file.extend(
+        (120..size).step_by(4).flat_map(|at| (0x9400_0000 | at.wrapping_neg() >> 2 & 0x3ff_ffff).to_le_bytes()),
+    );
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("file"), file).unwrap();
+    let mut nar = Vec::new();
+    encode_path(&mut nar, directory.path(), CaseHack::Disabled).unwrap();
+    let nar_hash = NixHash::from_algorithm_and_digest(HashAlgorithm::Sha256, &Sha256::digest(&nar)).unwrap();
+    (PathInfo { nar_hash, nar_size: nar.len() as u64, ..path("program", &[]).0 }, nar)
+}
+
+#[test]
+fn a_program_comes_changed_and_is_as_it_was_after_a_cut_too() {
+    let (place, install) = interrupted();
+    let _daemon = place.start();
+    let mut client = place.client();
+    let mut follower = follower(&place);
+    assert_eq!(client.ask(&install), Reply::Accepted { resumed: true });
+    until(&mut follower, receiving);
+    let (info, nar) = program(70 << 20);
+    let send = |record: Record, from: u64, length: usize, end: bool| {
+        let mut plain = Vec::new();
+        frame::send(&mut plain, &record).unwrap();
+        let mut packing = Packing::new(&mut plain, from);
+        packing.write_all(&nar[from as usize..]).unwrap();
+        packing.finish().unwrap();
+        plain.truncate(plain.len().min(length));
+        if end {
+            frame::send(&mut plain, &Record::End { paths: 1 }).unwrap();
+        }
+        let packed = compress_to_vec(&plain[..], CompressionLevel::Fastest);
+        // The calls are one word now; behind a cut nobody knows that they are calls.
+        assert!(from > 0 || packed.len() < 200_000, "{}", packed.len());
+        let mut data = place.bridge("data");
+        data.say(&DataHello { protocol: 1, compression: "zstd".into(), trust: Trust::default(), code: true });
+        data.send(&packed);
+        data.close();
+        data.hear::<DataReply>()
+    };
+    assert_eq!(refused(send(Record::Nar(info.clone()), 0, 68 << 20, false)), FaultCode::ConnectionLost);
+    let part = match client.ask(&Request::QueryValid { paths: vec![info.path.clone()] }) {
+        Reply::Valid { mut parts, .. } => parts.remove(0).bytes,
+        other => panic!("{other:?}"),
+    };
+    assert!(part > 1 << 20, "{part}");
+    let reply = send(Record::Rest { from: part, info: info.clone() }, part, usize::MAX, true);
+    assert_eq!(reply, DataReply::Received { paths: 1, nar_bytes: info.nar_size });
 }
 
 #[test]

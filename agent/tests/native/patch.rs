@@ -67,7 +67,7 @@ fn record(record: &Record) -> Vec<u8> {
 
 fn push(place: &Place, bytes: &[u8]) -> DataReply {
     let mut data = place.bridge("data");
-    data.say(&DataHello { protocol: 1, compression: "zstd".into(), trust: Trust::default() });
+    data.say(&DataHello { protocol: 1, compression: "zstd".into(), trust: Trust::default(), code: false });
     data.send(bytes);
     data.close();
     data.hear()

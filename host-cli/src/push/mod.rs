@@ -30,7 +30,7 @@ use caches::Caches;
 use cygnet_protocol::event::{Event, EventKind, Source};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::frame::{self, FrameError, PATHS_PER_QUERY};
-use cygnet_protocol::message::{LONG_WINDOW, Reply, Request};
+use cygnet_protocol::message::{CODE, LONG_WINDOW, Reply, Request};
 use cygnet_protocol::store::{Kin, Part, PathInfo, StorePath};
 use cygnet_protocol::stream::{DataHello, DataReply, MAX_WINDOW, SHORT_WINDOW};
 use cygnet_protocol::trust::Trust;
@@ -238,7 +238,8 @@ fn attempt(
     let (mut ssh, (input, output)) = session.channel("data")?;
     let replies = listen(&ssh, output, counters)?;
     counters.sending.store(true, Ordering::Release);
-    let hello = DataHello { protocol: control.protocol, compression: "zstd".into(), trust: trust.clone() };
+    let (protocol, code) = (control.protocol, control.has(CODE));
+    let hello = DataHello { protocol, compression: "zstd".into(), trust: trust.clone(), code };
     let result = sender::send(input, &hello, window, &missing, counters);
     counters.sending.store(false, Ordering::Release);
     counters.progress().all_is_given();

@@ -6,6 +6,7 @@ use super::dense::Dense;
 use super::pace::{Follow, Gauge, Outlet, Pace, Queue, queue};
 #[cfg(feature = "libzstd")]
 use super::patch::Patches;
+use cygnet_protocol::code::Packing;
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::frame::{self, FrameError};
 #[cfg(feature = "libzstd")]
@@ -113,7 +114,13 @@ fn stream(
         }
         let plain = packer.plain()?;
         plain.write_all(&line)?;
-        nar(plain, item.info, item.from, Path::new(&path), counters)?;
+        if hello.code {
+            let mut packing = Packing::new(plain, item.from);
+            nar(&mut packing, item.info, item.from, Path::new(&path), counters)?;
+            packing.finish()?;
+        } else {
+            nar(plain, item.info, item.from, Path::new(&path), counters)?;
+        }
         counters.paths.fetch_add(1, Ordering::Relaxed);
     }
     packer.plain()?.write_all(&line(&Record::End { paths: paths.len() as u64 })?)?;
@@ -402,7 +409,7 @@ mod tests {
     }
 
     fn hello() -> DataHello {
-        DataHello { protocol: 1, compression: "zstd".into(), trust: Default::default() }
+        DataHello { protocol: 1, compression: "zstd".into(), trust: Default::default(), code: false }
     }
 
     #[test]

@@ -120,7 +120,10 @@ impl Drop for Daemon {
 }
 
 fn send(mut output: impl Write, closure: &[(PathInfo, Tree)]) -> Result<()> {
-    frame::send(&mut output, &DataHello { protocol: 1, compression: "zstd".into(), trust: Trust::default() })?;
+    frame::send(
+        &mut output,
+        &DataHello { protocol: 1, compression: "zstd".into(), trust: Trust::default(), code: false },
+    )?;
     let mut packed = zstd::stream::write::Encoder::new(output, 1).context("starting to pack")?;
     packed.window_log(MAX_WINDOW.ilog2())?;
     packed.long_distance_matching(true)?;
