@@ -36,6 +36,8 @@ pub struct Layout {
     pub code: Vec<Code>,
     /// The binary search table of `.eh_frame_hdr`, pairs of 32 bits (Linux Standard Base Core 5.0, 10.6.2).
     pub table: Range<u64>,
+    /// Where `.eh_frame` would be: linkers put it behind that.
+    pub frames: u64,
 }
 
 /// How long the headers are together, bytes, if `header` is the first one of a program or library of aarch64.
@@ -64,7 +66,10 @@ pub fn layout(headers: &[u8]) -> Layout {
                 }
             }
             // Behind the version, the encodings, the pointer to `.eh_frame` and the number of entries.
-            PT_GNU_EH_FRAME => layout.table = offset.saturating_add(12 + 7) & !7..end & !7,
+            PT_GNU_EH_FRAME => {
+                layout.table = offset.saturating_add(12 + 7) & !7..end & !7;
+                layout.frames = end.saturating_add(7) & !7;
+            }
             _ => {}
         }
     }
