@@ -1,6 +1,6 @@
 //! Writes what seeds are made of: strings as Nix has them, archives by hand, zstd frames. Nothing is too odd to be written.
 
-use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+use structured_zstd::encoding::{CompressionLevel, compress_to_vec};
 
 /// Where one data channel is cut and the next begins.
 pub const CUT: &[u8] = b"\n\0cut\0\n";

@@ -99,7 +99,10 @@ fn image() -> Vec<u8> {
 #[test]
 fn from_an_image_to_a_pinned_connection() {
     let home = Home::with_key();
-    let packed = ruzstd::encoding::compress_to_vec(image().as_slice(), ruzstd::encoding::CompressionLevel::Fastest);
+    let packed = structured_zstd::encoding::compress_to_vec(
+        image().as_slice(),
+        structured_zstd::encoding::CompressionLevel::Fastest,
+    );
     let packed = home.file("bootstrap.img.zst", packed);
     let card = home.path("card.img").display().to_string();
     let flashed = home.json(0, &["card", "flash", &packed, &card]);
@@ -336,7 +339,10 @@ fn networks_travel_from_one_program_to_another() {
 #[test]
 fn a_manifest_for_imager() {
     let home = Home::new();
-    let packed = ruzstd::encoding::compress_to_vec(image().as_slice(), ruzstd::encoding::CompressionLevel::Fastest);
+    let packed = structured_zstd::encoding::compress_to_vec(
+        image().as_slice(),
+        structured_zstd::encoding::CompressionLevel::Fastest,
+    );
     let file = home.file("bootstrap.img.zst", &packed);
     let list = home.json(0, &["image", "manifest", &file, "--url", "https://example.org/b.img.zst"]);
     let entry = &list["os_list"][0];

@@ -1,14 +1,15 @@
 //! Concatenated zstd frames as one reader. The decoder is pure Rust and reads one frame; this starts the next.
 //!
-//! A frame of a patch looks back on bytes that no frame has brought. For the decoder they are put before its first block, as
-//! blocks that are not compressed (RFC 8878, 3.1.1.2.2), and taken away again from what it gives.
+//! What a block has is given as soon as the block is whole, so of a stream that is cut off nothing is lost that could be used.
+//!
+//! A frame of a patch looks back on bytes that no frame has brought. They are told to the decoder before its first block.
 
 use cygnet_protocol::stream::{BASE_MAGIC, Base, MAX_BASE_LINE};
 use cygnet_protocol::stretch::Bases;
-use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
-use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use std::error::Error;
 use std::io::{self, BufRead, Read};
+use structured_zstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use structured_zstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 /// Unpacks frame after frame from `source` until it ends between two frames.
 pub struct Frames<R> {
@@ -17,10 +18,10 @@ pub struct Frames<R> {
     decoder: FrameDecoder,
     bases: Option<Bases>,
     state: State,
-    /// The last frame looked back on a base.
-    patching: bool,
-    /// So many bytes of what the decoder gives next are the base's.
-    skip: usize,
+    /// Whether the last frame looked back on a base, and the decoder is made for that; nothing before the first.
+    patching: Option<bool>,
+    /// What the blocks of the frame had so far, bytes.
+    unpacked: u64,
 }
 
 /// Where in the stream we are.
@@ -33,12 +34,6 @@ enum State {
     Before(Base),
 }
 
-/// How much is unpacked at a time, bytes. Bounds the memory beyond the window.
-const STRIDE: usize = 128 * 1024;
-
-/// The most that a block may hold (RFC 8878, 3.1.1.2.4), bytes.
-const BLOCK: usize = 128 * 1024;
-
 impl<R: BufRead> Frames<R> {
     /// `max_window`: refuse frames whose window is larger, bytes. `bases`: what patches look back on; without,
     /// there can be none.
@@ -46,11 +41,11 @@ impl<R: BufRead> Frames<R> {
         Self {
             source,
             max_window,
-            decoder: decoder(max_window),
+            decoder: FrameDecoder::new(),
             bases,
             state: State::Between,
-            patching: false,
-            skip: 0,
+            patching: None,
+            unpacked: 0,
         }
     }
 
@@ -64,10 +59,11 @@ impl<R: BufRead> Frames<R> {
             let end = base.is_none();
             return if end { Ok(false) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
         }
-        if base.is_some() != self.patching {
+        if self.patching != Some(base.is_some()) {
             // Never the memory for both kinds at once.
-            self.patching = base.is_some();
-            self.decoder = decoder(self.max_window);
+            self.patching = Some(base.is_some());
+            self.decoder = FrameDecoder::new();
+            self.decoder.set_max_window_size(self.max_window).map_err(failed)?;
             self.bases.iter_mut().for_each(Bases::close);
         }
         match self.decoder.reset(&mut self.source) {
@@ -83,53 +79,33 @@ impl<R: BufRead> Frames<R> {
             Err(error) => return Err(failed(error)),
             Ok(()) => self.state = State::Within,
         }
+        self.unpacked = 0;
         let stretch = match (&base, &mut self.bases) {
             (Some(base), Some(bases)) => bases.stretch(base)?,
             (Some(_), None) => return Err(io::Error::other("a frame that looks back on a base")),
             (None, _) => return Ok(true),
         };
-        for bytes in stretch.chunks(BLOCK) {
-            let header = ((bytes.len() as u32) << 3).to_le_bytes();
-            let block = header[..3].chain(bytes);
-            self.decoder.decode_blocks(block, BlockDecodingStrategy::UptoBlocks(1)).map_err(io::Error::other)?;
-        }
-        self.skip = stretch.len();
+        // An empty block (RFC 8878, 3.1.1.2.2): with the first, the decoder makes room for the window. Else it would grow while
+        // it takes the base, and what it has would be in memory twice.
+        self.decoder.decode_blocks(&[0; 3][..], BlockDecodingStrategy::UptoBlocks(1)).map_err(failed)?;
+        self.decoder.insert_block(stretch).map_err(failed)?;
         Ok(true)
     }
 
     /// Unpacks some of the frame; 0 at its end.
     fn within(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut rest = [0; 16 * 1024];
-        loop {
-            while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
-                self.decoder
-                    .decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBytes(STRIDE))
-                    .map_err(failed)?;
-            }
-            if self.skip == 0 {
-                return self.decoder.read(buffer);
-            }
-            let most = self.skip.min(rest.len());
-            match self.decoder.read(&mut rest[..most])? {
-                0 => return Err(io::Error::other("a frame ended within its base")),
-                count => self.skip -= count,
+        while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
+            self.decoder.decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBlocks(1)).map_err(failed)?;
+            self.unpacked += self.decoder.can_collect() as u64;
+            let told = self.decoder.content_size();
+            // The decoder keeps the whole of a frame of one segment (RFC 8878, 3.1.1.1.1.2), and does not look at its size
+            // before its end.
+            if told > 0 && self.unpacked > told {
+                return Err(io::Error::other(format!("a frame of more than the {told} bytes that it tells of")));
             }
         }
+        self.decoder.read(buffer)
     }
-}
-
-fn decoder(max_window: u64) -> FrameDecoder {
-    let mut decoder = FrameDecoder::new();
-    decoder.set_max_window_size(max_window);
-    // The decoder makes room for the window only at its second frame; in the first it grows, copying what it has to twice the
-    // room again and again, and both are in memory meanwhile. Two headers (RFC 8878, 3.1.1) with the largest window make the
-    // room at once, of which memory is only what is written to.
-    let exponent = u8::try_from(max_window.max(1).ilog2().clamp(10, 41) - 10).unwrap_or(0);
-    for _ in 0..2 {
-        // If it were refused, there would only be no room yet.
-        let _ = decoder.reset(&[0x28, 0xb5, 0x2f, 0xfd, 0x00, exponent << 3][..]);
-    }
-    decoder
 }
 
 impl<R: BufRead> Read for Frames<R> {
@@ -172,7 +148,7 @@ fn failed(error: FrameDecoderError) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+    use structured_zstd::encoding::{CompressionLevel, compress_to_vec};
 
     fn frames(bytes: &[u8], window: u64) -> Frames<&[u8]> {
         Frames::new(bytes, window, Some(Bases::new("/nowhere".into())))
@@ -220,6 +196,58 @@ mod tests {
         assert_eq!(read(b"", 1 << 20).unwrap(), 0);
         // Magic, a frame header that asks for a window of 2^(10+31) bytes, nothing else.
         assert!(read(&[0x28, 0xb5, 0x2f, 0xfd, 0x00, 31 << 3], 8 << 20).is_err());
+    }
+
+    /// A frame of blocks that are not compressed, with a window of 32 MiB.
+    fn raw(blocks: u8, size: usize) -> (Vec<u8>, Vec<u8>) {
+        let (mut packed, mut plain) = (vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 15 << 3], vec![]);
+        for n in 0..blocks {
+            packed.extend(&((size as u32) << 3 | u32::from(n + 1 == blocks)).to_le_bytes()[..3]);
+            packed.extend(vec![n; size]);
+            plain.extend(vec![n; size]);
+        }
+        (packed, plain)
+    }
+
+    #[test]
+    fn of_what_is_cut_off_every_whole_block_is_given() {
+        let (packed, plain) = raw(3, 1000);
+        for length in 1..packed.len() {
+            let mut out = Vec::new();
+            let error = frames(&packed[..length], 32 << 20).read_to_end(&mut out).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{length}");
+            assert!(out == plain[..length.saturating_sub(6) / 1003 * 1000], "{length}: {}", out.len());
+        }
+    }
+
+    #[test]
+    fn what_has_come_is_given_before_more_is_waited_for() {
+        struct Silent;
+        impl Read for Silent {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                panic!("this would wait");
+            }
+        }
+        let (packed, plain) = raw(9, 100_000);
+        let came = &packed[..6 + 7 * 100_003];
+        let mut out = vec![0; 700_000];
+        let source = io::BufReader::new(came.chain(Silent));
+        Frames::new(source, 32 << 20, None).read_exact(&mut out).unwrap();
+        assert!(out == plain[..700_000]);
+    }
+
+    #[test]
+    fn a_frame_cannot_be_longer_than_it_tells() {
+        // One segment of 4096 bytes, all the same; but then there are three of them.
+        let header = [0x28, 0xb5, 0x2f, 0xfd, 0x60, 0x00, 0x0f];
+        let block = |last: u32| [&((4096_u32 << 3) | 2 | last).to_le_bytes()[..3], b"x"].concat();
+        let read = |blocks: &[Vec<u8>]| {
+            let mut out = Vec::new();
+            let result = frames(&[&header[..], &blocks.concat()].concat(), 8 << 20).read_to_end(&mut out);
+            (result.map_err(|error| error.kind()), out.len())
+        };
+        assert_eq!(read(&[block(1)]), (Ok(4096), 4096));
+        assert_eq!(read(&[block(0), block(0), block(1)]), (Err(io::ErrorKind::Other), 4096));
     }
 
     /// A skippable frame.

@@ -15,10 +15,10 @@ use cygnet_protocol::stream::{DataHello, DataReply, Record};
 use cygnet_protocol::trust::Trust;
 use nix_archive::nar::{CaseHack, encode_path};
 use rustix::process::Signal;
-use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::io::Write;
+use structured_zstd::encoding::{CompressionLevel, compress_to_vec};
 
 pub const TOPLEVEL: &str = "/nix/store/1c5b8vw40dy178xlpddw65q9gf1h2186-nixos-system-pi-26.05";
 

@@ -94,7 +94,10 @@ fn sizes_that_cannot_be_are_refused() {
             frame::send(&mut plain, &record).unwrap();
             plain.extend(&nar);
             frame::send(&mut plain, &Record::End { paths: 1 }).unwrap();
-            let packed = ruzstd::encoding::compress_to_vec(&plain[..], ruzstd::encoding::CompressionLevel::Fastest);
+            let packed = structured_zstd::encoding::compress_to_vec(
+                &plain[..],
+                structured_zstd::encoding::CompressionLevel::Fastest,
+            );
             let whole = matches!(record, Record::Rest { from: 0, .. });
             match push(&place, &packed) {
                 DataReply::Received { .. } => assert!(whole, "{record:?}"),

@@ -262,45 +262,11 @@ fn unzstd(file: BufReader<Counted>) -> io::Result<Box<dyn Read + Send>> {
 
 #[cfg(not(feature = "libzstd"))]
 fn unzstd(file: BufReader<Counted>) -> io::Result<Box<dyn Read + Send>> {
-    Ok(Box::new(Frames { frame: None, file: Some(file) }))
-}
-
-/// ruzstd reads one frame; there may be more, and some that are to be skipped.
-#[cfg(not(feature = "libzstd"))]
-struct Frames {
-    frame: Option<ruzstd::decoding::StreamingDecoder<BufReader<Counted>, ruzstd::decoding::FrameDecoder>>,
-    file: Option<BufReader<Counted>>,
-}
-
-#[cfg(not(feature = "libzstd"))]
-impl Read for Frames {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        use std::io::BufRead;
-        loop {
-            if let Some(frame) = &mut self.frame {
-                let count = frame.read(buffer)?;
-                if count > 0 || buffer.is_empty() {
-                    return Ok(count);
-                }
-                self.file = self.frame.take().map(ruzstd::decoding::StreamingDecoder::into_inner);
-            }
-            let Some(mut file) = self.file.take() else { return Ok(0) };
-            let next = file.fill_buf()?;
-            if next.is_empty() {
-                return Ok(0);
-            }
-            if matches!(next, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]) {
-                let mut header = [0; 8];
-                file.read_exact(&mut header)?;
-                let length = u64::from(u32::from_le_bytes([header[4], header[5], header[6], header[7]]));
-                io::copy(&mut (&mut file).take(length), &mut io::sink())?;
-                self.file = Some(file);
-                continue;
-            }
-            let frame = ruzstd::decoding::StreamingDecoder::new(file);
-            self.frame = Some(frame.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?);
-        }
-    }
+    use structured_zstd::decoding::{FrameDecoder, MAX_DECODER_WINDOW_SIZE, StreamingDecoder};
+    let mut decoder = FrameDecoder::new();
+    // As with libzstd, for `--long`.
+    decoder.set_max_window_size(MAX_DECODER_WINDOW_SIZE).map_err(io::Error::other)?;
+    Ok(Box::new(StreamingDecoder::new_with_decoder(file, decoder)))
 }
 
 #[cfg(test)]
@@ -314,7 +280,8 @@ pub(crate) mod tests {
         gzip.write_all(bytes).unwrap();
         let mut xz = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(0)).unwrap();
         xz.write_all(bytes).unwrap();
-        let zstd = ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest);
+        let zstd =
+            structured_zstd::encoding::compress_to_vec(bytes, structured_zstd::encoding::CompressionLevel::Fastest);
         vec![
             ("img", bytes.to_vec()),
             ("img.gz", gzip.finish().unwrap()),

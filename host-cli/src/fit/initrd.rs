@@ -7,6 +7,8 @@
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Read};
+use structured_zstd::decoding::errors::FrameDecoderError;
+use structured_zstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 /// How much may come out of an initrd, bytes.
 const MOST_BYTES: u64 = 4 << 30;
@@ -57,7 +59,7 @@ pub fn list(initrd: impl Read) -> Result<Contents> {
                 archives(flate2::bufread::GzDecoder::new(&mut reader), &mut left, &mut contents)?;
             }
             [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-                let frame = ruzstd::decoding::StreamingDecoder::new(&mut reader).context("unpacking zstd")?;
+                let frame = Frame::start(&mut reader).context("unpacking zstd")?;
                 archives(frame, &mut left, &mut contents)?;
             }
             [0xfd, b'7', b'z', b'X', b'Z', ..] => {
@@ -72,6 +74,30 @@ pub fn list(initrd: impl Read) -> Result<Contents> {
     }
     ensure!(any, "it is empty");
     Ok(contents)
+}
+
+/// One zstd frame. What is behind it is left unread: it may be anything.
+struct Frame<R> {
+    source: R,
+    decoder: FrameDecoder,
+}
+
+impl<R: Read> Frame<R> {
+    fn start(mut source: R) -> Result<Self, FrameDecoderError> {
+        let mut decoder = FrameDecoder::new();
+        decoder.reset(&mut source)?;
+        Ok(Self { source, decoder })
+    }
+}
+
+impl<R: Read> Read for Frame<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
+            let block = BlockDecodingStrategy::UptoBlocks(1);
+            self.decoder.decode_blocks(&mut self.source, block).map_err(io::Error::other)?;
+        }
+        self.decoder.read(buffer)
+    }
 }
 
 /// Archives inside of a compressed stream, to its end.
@@ -189,7 +215,7 @@ pub mod tests {
     }
 
     fn zstd(bytes: &[u8]) -> Vec<u8> {
-        ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
+        structured_zstd::encoding::compress_to_vec(bytes, structured_zstd::encoding::CompressionLevel::Fastest)
     }
 
     fn main() -> Vec<u8> {

@@ -446,7 +446,7 @@ mod tests {
         assert_eq!(counters.wire.load(Ordering::Relaxed), out.len() as u64);
         let mut rest = &out[hello.len() + 1..];
         let mut unpacked = vec![];
-        io::Read::read_to_end(&mut ruzstd::decoding::StreamingDecoder::new(&mut rest).unwrap(), &mut unpacked).unwrap();
+        io::Read::read_to_end(&mut structured_zstd::decoding::StreamingDecoder::new(&mut rest), &mut unpacked).unwrap();
         assert_eq!(unpacked, b"{\"type\":\"end\",\"paths\":0}\n");
     }
 }
