@@ -194,7 +194,8 @@ pub fn frames(packed: &[u8], most: u64) -> io::Result<u64> {
 /// # Errors
 /// If they are no such frames, or a base is not there.
 pub fn patches(packed: &[u8], store: &Path, most: u64) -> io::Result<u64> {
-    let bases = Bases::new(store.to_owned());
+    // Either way, as it comes.
+    let bases = Bases::new(store.to_owned(), packed.len().is_multiple_of(2));
     io::copy(&mut Frames::new(packed, MAX_WINDOW, Some(bases)).take(most), &mut io::sink())
 }
 

@@ -4,7 +4,7 @@
 //! 2. From there on its bytes are concatenated zstd frames (RFC 8878) with windows of [`MAX_WINDOW`] at most. Unpacked
 //!    they are [`Record`]s, one JSON line each; the NAR follows its `nar` record at once, `nar-size` bytes long, or, after
 //!    `rest`, what of it comes after the part that the agent said it has. Where the agent has the feature
-//!    [`crate::message::CODE`] and the hello says so, both come with their programs as [`crate::code`] makes them.
+//!    [`crate::message::CODE`] and the hello says so, all archives come with their programs as [`crate::code`] makes them.
 //!    Where the agent has the feature [`crate::message::PATCHES`], a `patched` record may come instead, and the frames up to
 //!    the end of its NAR look back on the archive of a path on the card: before each comes a skippable frame with a [`Base`].
 //! 3. After `end` the agent answers with one plain JSON line, [`DataReply`]; on a failure it does so at once.
@@ -66,7 +66,7 @@ pub struct DataHello {
     /// What the paths on this channel must satisfy beside what the installation asks for.
     #[serde(default, skip_serializing_if = "Trust::is_default")]
     pub trust: Trust,
-    /// The archives behind `nar` and `rest` records are as [`crate::code`] makes them.
+    /// All archives are as [`crate::code`] makes them, those of bases, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub code: bool,
 }

@@ -2,6 +2,7 @@
 //!
 //! They are what the frames of a patch look back on, on both ends, and what an archive that was cut off begins with.
 
+use crate::code::{Changed, Way};
 use crate::store::StorePath;
 use crate::stream::{Base, MAX_BASE};
 use nix_archive::nar::{CaseHack, encode_path};
@@ -57,21 +58,22 @@ pub fn is_bad_base(error: &io::Error) -> bool {
 /// A store whose paths are bases.
 pub struct Bases {
     store: PathBuf,
+    code: bool,
     open: Option<Open>,
 }
 
 struct Open {
     base: StorePath,
-    archive: Replay,
+    archive: Box<dyn Read + Send>,
     /// Where in the archive `bytes` begin.
     start: u64,
     bytes: Vec<u8>,
 }
 
 impl Bases {
-    /// The paths in this store directory.
-    pub fn new(store: PathBuf) -> Self {
-        Self { store, open: None }
+    /// The paths in this store directory. `code`: their archives as [`crate::code`] makes them.
+    pub fn new(store: PathBuf, code: bool) -> Self {
+        Self { store, code, open: None }
     }
 
     /// Frees what is held.
@@ -91,18 +93,27 @@ impl Bases {
             |error: io::Error| io::Error::other(BadBase { base: wanted.base.to_basename(), why: error.to_string() });
         let open = match self.open.take() {
             Some(open) if open.base == wanted.base && open.start <= wanted.from => open,
-            _ => Open {
-                base: wanted.base.clone(),
-                archive: Replay::start(self.store.join(wanted.base.to_basename()), u64::MAX).map_err(bad)?,
-                start: 0,
-                bytes: Vec::new(),
-            },
+            _ => {
+                let at = self.store.join(wanted.base.to_basename());
+                Open {
+                    base: wanted.base.clone(),
+                    archive: archive(at, self.code).map_err(bad)?,
+                    start: 0,
+                    bytes: Vec::new(),
+                }
+            }
         };
         let open = self.open.insert(open);
         let length = usize::try_from(wanted.length).map_err(io::Error::other)?;
         open.read(wanted.from, length).map_err(bad)?;
         Ok(&open.bytes[..length])
     }
+}
+
+fn archive(path: PathBuf, code: bool) -> io::Result<Box<dyn Read + Send>> {
+    // How long it is nobody knows here; who wants more than there is finds out.
+    let archive = Replay::start(path, u64::MAX)?.pipe;
+    Ok(if code { Box::new(Changed::new(archive, Way::There, 0)) } else { Box::new(archive) })
 }
 
 impl Open {
@@ -144,15 +155,29 @@ mod tests {
     fn stretches_are_those_of_the_archive_in_whatever_order() {
         let card = tempfile::tempdir().unwrap();
         let at = card.path().join(wanted(0, 0).base.to_basename());
-        let content: Vec<u8> = (0..900_000_u32).map(|n| (n / 3 % 251) as u8).collect();
+        let mut content: Vec<u8> = (0..900_000_u32).map(|n| (n / 3 % 251) as u8).collect();
+        // As if it were a program, executed as a whole.
+        let header: [(usize, &[u8]); 7] =
+            [(0, b"\x7fELF\x02\x01\x01"), (18, &[183]), (32, &[64]), (54, &[56]), (56, &[1]), (64, &[1]), (68, &[5])];
+        content[..120].fill(0);
+        header.iter().for_each(|(at, bytes)| content[*at..*at + bytes.len()].copy_from_slice(bytes));
+        content[96..100].copy_from_slice(&900_000_u32.to_le_bytes());
         std::fs::write(&at, content).unwrap();
         let mut archive = Vec::new();
         encode_path(&mut archive, &at, CaseHack::Disabled).unwrap();
         let end = archive.len() as u64;
-        let mut bases = Bases::new(card.path().to_owned());
+        let mut bases = Bases::new(card.path().to_owned(), false);
         for (from, length) in [(0, 100_000), (50_000, 100_000), (60_000, 20), (400_000, 300_000), (0, end), (end, 0)] {
             let expected = &archive[from as usize..(from + length) as usize];
             assert!(bases.stretch(&wanted(from, length)).unwrap() == expected, "{from} {length}");
+        }
+        let mut changed = Vec::new();
+        Changed::new(&archive[..], Way::There, 0).read_to_end(&mut changed).unwrap();
+        assert!(changed != archive);
+        let mut programs = Bases::new(card.path().to_owned(), true);
+        for (from, length) in [(50_000, 100_000), (400_000, 300_000), (0, end)] {
+            let expected = &changed[from as usize..(from + length) as usize];
+            assert!(programs.stretch(&wanted(from, length)).unwrap() == expected, "{from} {length}");
         }
         for (from, length) in [(0, end + 1), (end + 1, 0), (u64::MAX, 1)] {
             assert!(is_bad_base(&bases.stretch(&wanted(from, length)).unwrap_err()), "{from} {length}");

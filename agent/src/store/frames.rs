@@ -151,7 +151,7 @@ mod tests {
     use structured_zstd::encoding::{CompressionLevel, compress_to_vec};
 
     fn frames(bytes: &[u8], window: u64) -> Frames<&[u8]> {
-        Frames::new(bytes, window, Some(Bases::new("/nowhere".into())))
+        Frames::new(bytes, window, Some(Bases::new("/nowhere".into(), false)))
     }
 
     #[test]

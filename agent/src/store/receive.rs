@@ -7,7 +7,7 @@ use crate::store::ahead::Ahead;
 use crate::store::frames::Frames;
 use crate::store::import::{self, Import, cut_off};
 use crate::store::sync::Syncer;
-use cygnet_protocol::code::Unpacking;
+use cygnet_protocol::code::{Changed, Way};
 use cygnet_protocol::event::{Arrival, EventKind, Phase, Source};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::frame::{self, FrameError};
@@ -86,7 +86,7 @@ impl Receiver<'_> {
             return Err(garbage(format!("compression {:?} is not known", hello.compression)));
         }
         self.admission = Admission::new(self.agent, &hello.trust)?;
-        let bases = Bases::new(self.agent.places.card.join("nix/store"));
+        let bases = Bases::new(self.agent.places.card.join("nix/store"), hello.code);
         let ahead = Ahead::start(Frames::new(reader, MAX_WINDOW, Some(bases)))
             .map_err(|error| Fault::internal("The data channel could not be opened.", error))?;
         let mut stream = BufReader::with_capacity(128 * 1024, ahead);
@@ -97,7 +97,8 @@ impl Receiver<'_> {
                 Record::Rest { from, info } => self.path(info, from, hello.code, &mut stream)?,
                 Record::Patched { from, base, info } => {
                     let name = info.path.to_basename();
-                    self.path(info, from, false, &mut stream).map_err(|fault| self.patched(&name, &base, fault))?;
+                    self.path(info, from, hello.code, &mut stream)
+                        .map_err(|fault| self.patched(&name, &base, fault))?;
                 }
                 Record::End { paths } if paths == count => return Ok(()),
                 Record::End { paths } => {
@@ -138,7 +139,7 @@ impl Receiver<'_> {
         }
         self.admission.policy(&info)?;
         let place = if code {
-            self.take(&info, from, &mut Unpacking::new(stream, from, info.nar_size - from))?
+            self.take(&info, from, &mut Changed::new(Exactly(stream.take(info.nar_size - from)), Way::Back, from))?
         } else {
             self.take(&info, from, stream)?
         };
@@ -206,6 +207,17 @@ impl Receiver<'_> {
             }
         }
         Err(fault)
+    }
+}
+
+/// A part of a stream whose early end is an error.
+struct Exactly<R>(io::Take<R>);
+
+impl<R: Read> Read for Exactly<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.0.read(buffer)?;
+        let cut = count == 0 && !buffer.is_empty() && self.0.limit() > 0;
+        if cut { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(count) }
     }
 }
 

@@ -61,11 +61,12 @@ pub struct Patches<W: Write> {
 }
 
 impl<W: Write> Patches<W> {
-    /// Starts a thread for each core; they end when this is dropped. `pace` says how hard they compress.
+    /// Starts a thread for each core; they end when this is dropped. `pace` says how hard they compress, `code` how what is on
+    /// `store` is read ([`Bases::new`]).
     ///
     /// # Errors
     /// If there can be no thread.
-    pub fn new(inner: W, store: PathBuf, pace: Follow) -> io::Result<Self> {
+    pub fn new(inner: W, store: PathBuf, code: bool, pace: Follow) -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from).min(8);
         let (jobs, work) = sync_channel::<Job>(1);
         let work = Arc::new(Mutex::new(work));
@@ -81,7 +82,7 @@ impl<W: Write> Patches<W> {
                 }
             })?;
         }
-        Ok(Self { inner, jobs, cores, waiting: VecDeque::new(), bases: Bases::new(store), pace })
+        Ok(Self { inner, jobs, cores, waiting: VecDeque::new(), bases: Bases::new(store, code), pace })
     }
 
     /// Sends bytes that look back on nothing.

@@ -96,16 +96,15 @@ fn stream(
     counters: &Counters,
 ) -> Result<(), Failure> {
     frame::send(&mut queue, hello)?;
-    let mut packer = Packer::new(queue, window);
+    let mut packer = Packer::new(queue, window, hello.code);
     for item in paths {
         let line = line(&item.record())?;
-        let path = item.info.path.to_absolute_path();
         #[cfg(feature = "libzstd")]
         if let Some(kin) = &item.base {
             let patches = packer.patches()?;
             patches.plain(line)?;
             let mut patch = patches.path(item.info, item.from, kin);
-            nar(&mut patch, item.info, item.from, Path::new(&path), counters)?;
+            archive(&mut patch, item, hello.code, counters)?;
             patch.pass_on()?;
             counters.patched_paths.fetch_add(1, Ordering::Relaxed);
             counters.patched_bytes.fetch_add(item.info.nar_size - item.from, Ordering::Relaxed);
@@ -114,13 +113,7 @@ fn stream(
         }
         let plain = packer.plain()?;
         plain.write_all(&line)?;
-        if hello.code {
-            let mut packing = Packing::new(plain, item.from);
-            nar(&mut packing, item.info, item.from, Path::new(&path), counters)?;
-            packing.finish()?;
-        } else {
-            nar(plain, item.info, item.from, Path::new(&path), counters)?;
-        }
+        archive(plain, item, hello.code, counters)?;
         counters.paths.fetch_add(1, Ordering::Relaxed);
     }
     packer.plain()?.write_all(&line(&Record::End { paths: paths.len() as u64 })?)?;
@@ -144,14 +137,16 @@ struct Packer {
     /// None only after a failure.
     output: Option<Output>,
     window: u64,
+    #[cfg_attr(not(feature = "libzstd"), expect(dead_code))]
+    code: bool,
     gauge: Gauge,
     pace: Pace,
 }
 
 impl Packer {
-    fn new(queue: Queue, window: u64) -> Self {
+    fn new(queue: Queue, window: u64, code: bool) -> Self {
         let gauge = queue.gauge();
-        Self { output: Some(Output::Idle(queue)), window, gauge, pace: Pace::new(cores()) }
+        Self { output: Some(Output::Idle(queue)), window, code, gauge, pace: Pace::new(cores()) }
     }
 
     fn follow(&self) -> Follow {
@@ -193,7 +188,7 @@ impl Packer {
     fn patches(&mut self) -> io::Result<&mut Patches<Queue>> {
         if !matches!(self.output, Some(Output::Patches(_))) {
             let queue = self.idle()?;
-            self.output = Some(Output::Patches(Patches::new(queue, STORE_DIR.into(), self.follow())?));
+            self.output = Some(Output::Patches(Patches::new(queue, STORE_DIR.into(), self.code, self.follow())?));
         }
         match &mut self.output {
             Some(Output::Patches(patches)) => Ok(patches),
@@ -237,6 +232,17 @@ fn line(record: &Record) -> Result<Vec<u8>, Failure> {
     let mut text = Vec::new();
     frame::send(&mut text, record)?;
     Ok(text)
+}
+
+/// What the agent lacks of a path's NAR; `code`: as [`cygnet_protocol::code`] makes it.
+fn archive(output: &mut impl Write, item: &Item<'_>, code: bool, counters: &Counters) -> Result<(), Failure> {
+    let (path, from) = (item.info.path.to_absolute_path(), item.from);
+    if !code {
+        return nar(output, item.info, from, Path::new(&path), counters);
+    }
+    let mut packing = Packing::new(output, from);
+    nar(&mut packing, item.info, from, Path::new(&path), counters)?;
+    Ok(packing.finish()?)
 }
 
 /// The NAR of `path` without its first `from` bytes; it must be as long as the record said.

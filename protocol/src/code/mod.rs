@@ -210,51 +210,46 @@ impl<W: Write> Write for Packing<W> {
     }
 }
 
-/// Reads an archive [back](Way::Back).
+/// Reads an archive in the other form.
 #[derive(Debug)]
-pub struct Unpacking<R> {
+pub struct Changed<R> {
     inner: R,
-    /// So many bytes are still to come from it.
-    left: u64,
     filter: Filter,
     held: Vec<u8>,
+    /// How much was read at once, bytes: little of what is short.
+    stride: usize,
     /// Of what is held, what was given already, and what can be given.
     given: usize,
     ready: usize,
 }
 
-impl<R: Read> Unpacking<R> {
-    /// For what comes from byte `at` of an archive on; no more than `length` bytes are taken of `inner`.
-    pub fn new(inner: R, at: u64, length: u64) -> Self {
-        Self { inner, left: length, filter: Filter::new(Way::Back, at), held: Vec::new(), given: 0, ready: 0 }
+impl<R: Read> Changed<R> {
+    /// For what comes from byte `at` of an archive on; `inner` ends with it. Of an archive that may be cut off, `inner` has to say
+    /// so by an error: the end of what is no end would not be in the other form.
+    pub fn new(inner: R, way: Way, at: u64) -> Self {
+        Self { inner, filter: Filter::new(way, at), held: Vec::new(), stride: 2048, given: 0, ready: 0 }
     }
 
-    /// Reads more. Of an archive that was cut off nothing is given that is not as it was.
-    fn fill(&mut self) -> io::Result<()> {
+    /// Reads more; false at the end.
+    fn fill(&mut self) -> io::Result<bool> {
         self.held.drain(..self.given);
         (self.given, self.ready) = (0, 0);
         let kept = self.held.len();
-        let more = usize::try_from(self.left).unwrap_or(usize::MAX).min(STRIDE - kept);
-        self.held.resize(kept + more, 0);
-        let read = self.inner.read(&mut self.held[kept..]);
-        self.held.truncate(kept + read.as_ref().map_or(0, |count| *count));
-        match read? {
-            0 if more > 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            count => self.left -= count as u64,
-        }
-        let done = self.filter.pass(&mut self.held);
-        self.ready = if self.left == 0 { self.held.len() } else { done };
-        Ok(())
+        self.stride = (2 * self.stride).min(STRIDE);
+        self.held.resize(kept + self.stride, 0);
+        let count = self.inner.read(&mut self.held[kept..]);
+        self.held.truncate(kept + count.as_ref().map_or(0, |count| *count));
+        self.ready = if count? == 0 { kept } else { self.filter.pass(&mut self.held) };
+        Ok(self.held.len() > kept || kept > 0)
     }
 }
 
-impl<R: Read> Read for Unpacking<R> {
+impl<R: Read> Read for Changed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.given == self.ready && !buffer.is_empty() {
-            if self.left == 0 && self.ready == self.held.len() {
+            if !self.fill()? {
                 return Ok(0);
             }
-            self.fill()?;
         }
         let count = buffer.len().min(self.ready - self.given);
         buffer[..count].copy_from_slice(&self.held[self.given..self.given + count]);
@@ -385,15 +380,23 @@ mod tests {
         archive.chunks(777).for_each(|piece| packing.write_all(piece).unwrap());
         packing.finish().unwrap();
         assert!(packed != archive && packed.len() == archive.len());
-        let (mut out, mut rest) = (Vec::new(), [&packed[..], b"next"].concat());
-        let mut source = &rest[..];
-        Unpacking::new(&mut source, 0, archive.len() as u64).read_to_end(&mut out).unwrap();
-        assert!(out == archive && source == b"next");
-        rest.truncate(500);
+        let mut out = Vec::new();
+        Changed::new(&packed[..], Way::Back, 0).read_to_end(&mut out).unwrap();
+        assert!(out == archive);
         out.clear();
-        let error = Unpacking::new(&rest[..], 0, archive.len() as u64).read_to_end(&mut out).unwrap_err();
+        Changed::new(&archive[..], Way::There, 0).read_to_end(&mut out).unwrap();
+        assert!(out == packed);
+
+        struct Cut<'a>(&'a [u8]);
+        impl Read for Cut<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let count = self.0.read(buffer)?;
+                if count == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(count) }
+            }
+        }
+        out.clear();
+        let error = Changed::new(Cut(&packed[..500]), Way::Back, 0).read_to_end(&mut out).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         assert!(out.len() > 450 && out[..] == archive[..out.len()]);
-        assert_eq!(Unpacking::new(&rest[..], 0, 0).read_to_end(&mut out).unwrap(), 0);
     }
 }
