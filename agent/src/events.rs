@@ -79,9 +79,11 @@ impl EventLog {
     /// The same, but waits no longer once `closed` is set and [`EventLog::wake`] was called after that.
     pub fn since_unless(&self, closed: &AtomicBool, from: u64, patience: Duration) -> Vec<Event> {
         let inner = lock(&self.inner);
+        // The first event is number 1: who asks for number 0 of an empty log has to wait, too.
+        let first = from.max(1);
         let (inner, _) = self
             .grew
-            .wait_timeout_while(inner, patience, |inner| inner.next <= from && !closed.load(Ordering::Acquire))
+            .wait_timeout_while(inner, patience, |inner| inner.next <= first && !closed.load(Ordering::Acquire))
             .unwrap_or_else(PoisonError::into_inner);
         let skip = inner.kept.partition_point(|event| event.seq < from);
         inner.kept.iter().skip(skip).cloned().collect()
@@ -160,6 +162,18 @@ mod tests {
         });
         log.emit(None, EventKind::PhaseStarted);
         assert_eq!(waiter.join().unwrap(), 1);
+    }
+
+    #[test]
+    fn an_empty_log_has_nothing_yet_wherever_one_begins() {
+        let log = EventLog::new();
+        for from in [0, 1] {
+            let begin = Instant::now();
+            assert!(log.since(from, Duration::from_millis(50)).is_empty());
+            assert!(begin.elapsed() >= Duration::from_millis(50), "{from}");
+        }
+        log.emit(None, EventKind::PhaseStarted);
+        assert_eq!((log.since(0, Duration::ZERO).len(), log.since(1, Duration::ZERO).len()), (1, 1));
     }
 
     #[test]
