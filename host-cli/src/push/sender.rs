@@ -95,7 +95,7 @@ fn stream(
     counters: &Counters,
 ) -> Result<(), Failure> {
     frame::send(&mut queue, hello)?;
-    let mut packer = Packer::new(queue, window);
+    let mut packer = Packer::new(queue, window, paths.iter().map(size).sum());
     for item in paths {
         let line = line(&item.record())?;
         let path = item.info.path.to_absolute_path();
@@ -137,14 +137,16 @@ struct Packer {
     /// None only after a failure.
     output: Option<Output>,
     window: u64,
+    /// About how much comes, bytes.
+    size: u64,
     gauge: Gauge,
     pace: Pace,
 }
 
 impl Packer {
-    fn new(queue: Queue, window: u64) -> Self {
+    fn new(queue: Queue, window: u64, size: u64) -> Self {
         let gauge = queue.gauge();
-        Self { output: Some(Output::Idle(queue)), window, gauge, pace: Pace::new(cores()) }
+        Self { output: Some(Output::Idle(queue)), window, size, gauge, pace: Pace::new(cores()) }
     }
 
     fn follow(&self) -> Follow {
@@ -172,7 +174,8 @@ impl Packer {
     fn plain(&mut self) -> io::Result<&mut Paced> {
         if !matches!(self.output, Some(Output::Plain(_))) {
             let queue = self.idle()?;
-            let packed = Compressor::new(queue, Tuning { window: self.window, level: self.pace.level() })?;
+            let packed =
+                Compressor::new(queue, Tuning { window: self.window, level: self.pace.level(), size: self.size })?;
             let (level, follow) = (self.pace.level(), self.follow());
             self.output = Some(Output::Plain(Paced { packed, level, follow, dense: Dense::new() }));
         }
@@ -223,6 +226,13 @@ impl Write for Paced {
     fn flush(&mut self) -> io::Result<()> {
         self.packed.flush()
     }
+}
+
+/// About how long an item is in the stream, bytes: of small paths most is the record.
+fn size(item: &Item<'_>) -> u64 {
+    let info = item.info;
+    let names = info.references.len() + info.signatures.len() + 4;
+    info.nar_size.saturating_sub(item.from) + 100 * names as u64
 }
 
 /// A record as it is written.
