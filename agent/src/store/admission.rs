@@ -11,13 +11,17 @@ use cygnet_protocol::store::{HashAlgorithm, NixHash, NixHasher, PathInfo};
 use cygnet_protocol::trust::address::{Content, Modulo};
 use cygnet_protocol::trust::{Address, Denial, Keys, Policy, Trust, judge};
 use nix_archive::nar::{CaseHack, encode_path};
-use std::fs::{self, File};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The longest nix.conf that is read, bytes.
 const MAX_CONF: u64 = 1024 * 1024;
+/// How much of a file is read at once, bytes.
+const STRIDE: usize = 64 * 1024;
 
 /// Decides about one store path after the other.
 #[derive(Debug, Clone, Default)]
@@ -86,13 +90,20 @@ fn hashes(address: &Address, info: &PathInfo, at: &Path) -> io::Result<Vec<NixHa
 
 /// A path with such an address is one file, not executable (libstore/build, “should be a non-executable regular file”).
 fn hash_file(algorithm: HashAlgorithm, at: &Path) -> io::Result<NixHash> {
-    let meta = fs::symlink_metadata(at)?;
+    let none = || io::Error::other("it is no plain file, or executable");
+    // Nothing but a plain file may be opened, a FIFO never would be; what is a link is not followed.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::open(at, flags, Mode::empty()).map_err(|error| match error {
+        Errno::LOOP => none(),
+        error => error.into(),
+    })?);
+    let meta = file.metadata()?;
     if !meta.is_file() || meta.permissions().mode() & 0o111 != 0 {
-        return Err(io::Error::other("it is no plain file, or executable"));
+        return Err(none());
     }
     let mut hasher = NixHasher::new(algorithm);
-    let mut file = File::open(at)?;
-    let mut buffer = vec![0; 64 * 1024];
+    // Most are small.
+    let mut buffer = vec![0; usize::try_from(meta.len()).unwrap_or(STRIDE).clamp(1, STRIDE)];
     loop {
         match file.read(&mut buffer)? {
             0 => return Ok(hasher.finalize()),
@@ -148,6 +159,7 @@ fn read(path: &Path) -> Option<String> {
 mod tests {
     use super::*;
     use cygnet_protocol::store::parse_store_path;
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     /// As `builtins.toFile "inner" "x"` makes it.

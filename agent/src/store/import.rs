@@ -6,6 +6,7 @@ use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::store::PathInfo;
 use cygnet_protocol::stretch::{Replay, is_bad_base};
 use nix_archive::nar;
+use rustix::fs::renameat;
 use sha2::{Digest, Sha256};
 use std::cell::Cell;
 use std::ffi::OsStr;
@@ -16,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 /// How the siblings begin that store paths are unpacked into.
 pub const SIBLING: &str = ".cygnet-";
+/// How much of an archive is hashed at once, bytes.
+const BUFFER: usize = 64 * 1024;
 
 /// A path whose archive is being taken.
 pub struct Import<'a> {
@@ -23,6 +26,8 @@ pub struct Import<'a> {
     pub info: &'a PathInfo,
     /// The directory it goes to.
     pub store: &'a Path,
+    /// The same, open.
+    pub directory: &'a File,
     /// Where in the archive to go on: so much of it is in the sibling already.
     pub from: u64,
     /// Told the bytes of this archive so far; when it says no, the import stops with its fault.
@@ -39,7 +44,8 @@ pub type Watch<'a> = &'a mut dyn FnMut(u64) -> Result<(), Fault>;
 /// A failure leaves nothing behind. The data is not yet synced to the disk; that is the caller's, once for many.
 /// `watch` hears how many bytes have come; when it says no, the import stops with its fault.
 pub fn import(info: &PathInfo, reader: &mut dyn Read, store: &Path, watch: Watch<'_>) -> Result<PathBuf, Fault> {
-    let result = (Import { info, store, from: 0, watch, written: &mut |_| {} }).run(reader);
+    let directory = File::open(store).map_err(|error| disk_fault(&info.path.to_basename(), &error))?;
+    let result = (Import { info, store, directory: &directory, from: 0, watch, written: &mut |_| {} }).run(reader);
     if result.is_err() {
         forget(info, store);
     }
@@ -77,25 +83,23 @@ impl Import<'_> {
     /// If the archive is not what it must be, the stream ends, the disk fails, or the watcher says no.
     pub fn run(self, reader: &mut dyn Read) -> Result<PathBuf, Fault> {
         let name = self.info.path.to_basename();
-        let destination = self.store.join(&name);
-        let sibling = sibling(self.info, self.store);
+        let (destination, hidden) = (self.store.join(&name), format!("{SIBLING}{name}"));
         let failed = |error: io::Error| disk_fault(&name, &error);
-        let store = File::open(self.store).map_err(failed)?;
+        let directory = self.directory;
         if self.from == 0 {
-            remove(&sibling).map_err(failed)?;
-            self.unpack(reader, &store, sibling.file_name().unwrap_or_default())?;
+            self.unpack(reader, &name, OsStr::new(&hidden))?;
         } else {
-            let replay = Replay::start(sibling.clone(), self.from).map_err(failed)?;
-            self.unpack(&mut replay.chain(reader), &store, sibling.file_name().unwrap_or_default())?;
+            let replay = Replay::start(self.store.join(&hidden), self.from).map_err(failed)?;
+            self.unpack(&mut replay.chain(reader), &name, OsStr::new(&hidden))?;
         }
-        // Left by a run that the power cut before its journal knew of it.
-        remove(&destination).and_then(|()| fs::rename(&sibling, &destination)).map_err(failed)?;
+        let rename = || renameat(directory, hidden.as_str(), directory, name.as_str()).map_err(io::Error::from);
+        // What is in the way was left by a run that the power cut before its journal knew of it. A file gives way by itself.
+        rename().or_else(|_| remove(&destination).and_then(|()| rename())).map_err(failed)?;
         Ok(destination)
     }
 
-    fn unpack(self, reader: &mut dyn Read, store: &File, sibling: &OsStr) -> Result<(), Fault> {
-        let Import { info, from, watch, written, .. } = self;
-        let name = info.path.to_basename();
+    fn unpack(self, reader: &mut dyn Read, name: &str, sibling: &OsStr) -> Result<(), Fault> {
+        let Import { info, directory, from, watch, written, .. } = self;
         let mut hashing = Hashing {
             inner: reader.take(info.nar_size),
             size: info.nar_size,
@@ -106,9 +110,11 @@ impl Import<'_> {
             stopped: None,
         };
         let position = Cell::new(0);
-        let mut counted = Counted { inner: BufReader::with_capacity(64 * 1024, &mut hashing), count: &position };
+        // No larger than the archive: most are small, and the memory would be fresh for each.
+        let capacity = usize::try_from(info.nar_size).unwrap_or(BUFFER).min(BUFFER);
+        let mut counted = Counted { inner: BufReader::with_capacity(capacity, &mut hashing), count: &position };
         let how =
-            Unpack { parent: store, name: sibling, size: info.nar_size, there: from, position: &position, written };
+            Unpack { parent: directory, name: sibling, size: info.nar_size, there: from, position: &position, written };
         let unpacked = unpack(how, &mut counted);
         if let Some(fault) = hashing.stopped.take() {
             return Err(fault);
@@ -123,7 +129,7 @@ impl Import<'_> {
             Err(nar::Error::Io(error))
                 if !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
             {
-                return Err(disk_fault(&name, &error));
+                return Err(disk_fault(name, &error));
             }
             Err(error) => {
                 return Err(Fault::new(
@@ -135,10 +141,10 @@ impl Import<'_> {
             }
         }
         if hashing.inner.limit() > 0 {
-            return Err(mismatch(&name, format!("it is {} bytes shorter than it should be", hashing.inner.limit())));
+            return Err(mismatch(name, format!("it is {} bytes shorter than it should be", hashing.inner.limit())));
         }
         if hashing.hash.finalize().as_slice() != info.nar_hash.digest_as_bytes() {
-            return Err(mismatch(&name, format!("its SHA-256 is not {}", info.nar_hash.to_sri_string())));
+            return Err(mismatch(name, format!("its SHA-256 is not {}", info.nar_hash.to_sri_string())));
         }
         Ok(())
     }
@@ -314,6 +320,39 @@ mod tests {
         stream.clear();
         remove(&path).unwrap();
         assert_eq!(left_over(&directory), 0);
+    }
+
+    #[test]
+    fn whatever_a_power_cut_left_gives_way() {
+        let (directory, tree, info) = sample();
+        let (store, name) = (directory.path().join("store"), info.path.to_basename());
+        let mut file = Vec::new();
+        encode_path(&mut file, &directory.path().join("tree/bin/run"), CaseHack::Disabled).unwrap();
+        let mut link = Vec::new();
+        encode_path(&mut link, &directory.path().join("tree/dangling"), CaseHack::Disabled).unwrap();
+        let lay: [fn(&Path); 4] = [
+            |at| fs::write(at, "rest").unwrap(),
+            |at| symlink("/etc", at).unwrap(),
+            |at| fs::create_dir(at).unwrap(),
+            |at| {
+                fs::create_dir_all(at.join("deep")).unwrap();
+                fs::write(at.join("deep/rest"), "rest").unwrap();
+                fs::set_permissions(at.join("deep"), fs::Permissions::from_mode(0o555)).unwrap();
+            },
+        ];
+        for nar in [tree, file, link] {
+            let hash = NixHash::from_algorithm_and_digest(HashAlgorithm::Sha256, &Sha256::digest(&nar)).unwrap();
+            let info = PathInfo { nar_hash: hash, nar_size: nar.len() as u64, ..info.clone() };
+            for (n, lay) in lay.iter().enumerate() {
+                lay(&store.join(&name));
+                lay(&sibling(&info, &store));
+                let path = import(&info, &mut &nar[..], &store, &mut |_| Ok(())).unwrap();
+                let mut again = Vec::new();
+                encode_path(&mut again, &path, CaseHack::Disabled).unwrap();
+                assert!(again == nar && left_over(&directory) == 1, "{n}");
+                remove(&path).unwrap();
+            }
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use cygnet_protocol::message::{OLDEST_PROTOCOL, PROTOCOL};
 use cygnet_protocol::store::{PathInfo, StorePath};
 use cygnet_protocol::stream::{DataHello, DataReply, MAX_WINDOW, RESUMABLE, Record};
 use cygnet_protocol::stretch::Bases;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -27,13 +28,18 @@ const NOTE_PART: u64 = 64 * 1024 * 1024;
 /// Serves one data channel; the reply goes back on it.
 pub fn serve(agent: &Agent, reader: impl Read + Send + 'static, root: &Path) -> DataReply {
     let store = root.join("nix/store");
+    let directory = match File::open(&store) {
+        Ok(directory) => directory,
+        Err(error) => return DataReply::Error(Fault::internal("The target store could not be opened.", error)),
+    };
     let (result, came) = std::thread::scope(|scope| {
         let (syncer, work) = Syncer::new(agent, &store);
         let syncing = scope.spawn(move || work.run());
         let begin = agent.receive_progress(0);
         let mut receiver = Receiver {
             agent,
-            store: store.clone(),
+            store: &store,
+            directory: &directory,
             syncer,
             admission: Admission::default(),
             told: Instant::now(),
@@ -58,7 +64,8 @@ pub fn serve(agent: &Agent, reader: impl Read + Send + 'static, root: &Path) -> 
 
 struct Receiver<'a> {
     agent: &'a Agent,
-    store: PathBuf,
+    store: &'a Path,
+    directory: &'a File,
     syncer: Syncer,
     admission: Admission,
     told: Instant,
@@ -174,7 +181,8 @@ impl Receiver<'_> {
         let syncer = &self.syncer;
         let import = Import {
             info,
-            store: &self.store,
+            store: self.store,
+            directory: self.directory,
             from,
             watch: &mut |bytes| {
                 if told.elapsed() >= EVERY {
@@ -200,7 +208,7 @@ impl Receiver<'_> {
         if cut && info.nar_size >= RESUMABLE && last > 0 {
             self.syncer.part(info, last);
         } else {
-            import::forget(info, &self.store);
+            import::forget(info, self.store);
             if noted > 0 {
                 // Behind what is noted of it, and may still wait there.
                 self.syncer.part(info, 0);

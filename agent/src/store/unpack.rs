@@ -44,6 +44,17 @@ impl<R: Read> Read for Counted<'_, R> {
     }
 }
 
+/// What may be where something is made.
+#[derive(Clone, Copy, PartialEq)]
+enum There {
+    /// Nothing.
+    Nothing,
+    /// What a power cut left of another try; it gives way.
+    Rests,
+    /// A part of it, which is gone on with.
+    Part,
+}
+
 /// Where and how an archive is unpacked.
 pub struct Unpack<'a> {
     /// The directory that the object appears in.
@@ -69,6 +80,8 @@ pub fn unpack<R: Read>(mut how: Unpack<'_>, reader: &mut Counted<'_, R>) -> Resu
     // Whether all that is there is in what was read.
     let mut sure = how.there == 0;
     let mut made = 0_u32;
+    // For all its files, and no larger than it: fresh memory costs the kernel more than a small file does.
+    let mut buffer = vec![0; usize::try_from(how.size).unwrap_or(STRIDE).min(STRIDE)];
     decode_events_reader(reader, |event| {
         made += 1;
         if made.is_multiple_of(MANY) {
@@ -80,8 +93,9 @@ pub fn unpack<R: Read>(mut how: Unpack<'_>, reader: &mut Counted<'_, R>) -> Resu
         let parent = open.last().map_or(how.parent, |opened| &opened.directory);
         match event {
             Event::DirectoryStart { name } => {
+                let there = how.what_is_there(name);
                 let name = how.called(name);
-                let directory = directory(parent, name, how.may_be_there())?;
+                let directory = directory(parent, name, there)?;
                 open.push(Opened { directory, name: name.to_owned() });
             }
             Event::DirectoryEnd { .. } => {
@@ -90,9 +104,9 @@ pub fn unpack<R: Read>(mut how: Unpack<'_>, reader: &mut Counted<'_, R>) -> Resu
                 }
             }
             Event::Regular { name, executable, contents } => {
-                how.regular(&open, name, executable, contents, &mut sure)?
+                how.regular(&open, name, executable, contents, (&mut buffer, &mut sure))?
             }
-            Event::Symlink { name, target } => symlink(parent, how.called(name), target, how.may_be_there())?,
+            Event::Symlink { name, target } => symlink(parent, how.called(name), target, how.what_is_there(name))?,
         }
         Ok(())
     })?;
@@ -124,13 +138,22 @@ impl<'a> Unpack<'a> {
         self.position.get() < self.there
     }
 
+    /// What may be where this entry comes; the object itself has no name.
+    fn what_is_there(&self, name: Option<&[u8]>) -> There {
+        match name {
+            _ if self.may_be_there() => There::Part,
+            None if self.there == 0 => There::Rests,
+            _ => There::Nothing,
+        }
+    }
+
     fn regular<R: Read>(
         &mut self,
         open: &[Opened],
         name: Option<&[u8]>,
         executable: bool,
         mut contents: FileContents<'_, Counted<'_, R>>,
-        sure: &mut bool,
+        (buffer, sure): (&mut [u8], &mut bool),
     ) -> io::Result<()> {
         let (begin, length) = (self.position.get(), contents.size());
         let end = begin.checked_add(length).filter(|end| *end <= self.size);
@@ -139,6 +162,7 @@ impl<'a> Unpack<'a> {
             // The decoder reads what is left over.
             return Ok(());
         }
+        let there = self.what_is_there(name);
         let name = self.called(name);
         let parent = open.last().map_or(self.parent, |opened| &opened.directory);
         if self.may_be_there() {
@@ -149,17 +173,16 @@ impl<'a> Unpack<'a> {
         } else if !*sure {
             return Err(nowhere());
         }
-        let mut file = create(parent, name, executable, self.may_be_there())?;
+        let mut file = create(parent, name, executable, there)?;
         if length >= LONG || self.may_be_there() {
             match rustix::fs::ftruncate(&file, length) {
                 Err(Errno::FBIG | Errno::INVAL) => return Err(malformed("a file longer than any can be here")),
                 other => other?,
             }
         }
-        let mut buffer = [0; STRIDE];
         loop {
             let before = self.position.get();
-            let count = match contents.read(&mut buffer) {
+            let count = match contents.read(buffer) {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -181,18 +204,18 @@ impl<'a> Unpack<'a> {
     }
 }
 
-fn create(parent: &File, name: &OsStr, executable: bool, may_be_there: bool) -> io::Result<File> {
+fn create(parent: &File, name: &OsStr, executable: bool, there: There) -> io::Result<File> {
     let base = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let flags = base | if may_be_there { OFlags::empty() } else { OFlags::EXCL };
+    let flags = base | if there == There::Part { OFlags::empty() } else { OFlags::EXCL };
     let mode = Mode::from_raw_mode(if executable { 0o755 } else { 0o644 });
-    Ok(made(openat(parent, name, flags, mode))?.into())
+    Ok(make(parent, name, there, || openat(parent, name, flags, mode))?.into())
 }
 
-fn directory(parent: &File, name: &OsStr, may_be_there: bool) -> io::Result<File> {
-    match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
-        Err(Errno::EXIST) if may_be_there => {}
-        other => made(other)?,
-    }
+fn directory(parent: &File, name: &OsStr, there: There) -> io::Result<File> {
+    make(parent, name, there, || match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
+        Err(Errno::EXIST) if there == There::Part => Ok(()),
+        other => other,
+    })?;
     open_directory(parent, name)
 }
 
@@ -201,12 +224,24 @@ fn open_directory(parent: &File, name: &OsStr) -> io::Result<File> {
     Ok(openat(parent, name, flags, Mode::empty())?.into())
 }
 
-fn symlink(parent: &File, name: &OsStr, target: &[u8], may_be_there: bool) -> io::Result<()> {
-    match symlinkat(OsStr::from_bytes(target), parent, name) {
-        Err(Errno::EXIST) if may_be_there => {}
-        other => made(other)?,
-    }
+fn symlink(parent: &File, name: &OsStr, target: &[u8], there: There) -> io::Result<()> {
+    make(parent, name, there, || match symlinkat(OsStr::from_bytes(target), parent, name) {
+        Err(Errno::EXIST) if there == There::Part => Ok(()),
+        other => other,
+    })?;
     Ok(utimensat(parent, name, &times(), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// Makes something. Rests are cleared away only where they are in the way: looking for them before would cost every path a
+/// call, and hardly any has some.
+fn make<T>(parent: &File, name: &OsStr, there: There, how: impl Fn() -> rustix::io::Result<T>) -> io::Result<T> {
+    match how() {
+        Err(Errno::EXIST) if there == There::Rests => {
+            clear(parent, name)?;
+            made(how())
+        }
+        result => made(result),
+    }
 }
 
 /// Tells what the archive is to blame for from what the disk is. Names come in order and once each, so one that is there

@@ -32,19 +32,23 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Push) -> Result<()> {
         push::trust::look_ahead(&trust, &closure.paths, caches.is_some())?;
         Ok((closure, caches))
     };
+    let connect = || -> Result<_> {
+        let (session, control) = control::connect(target)?;
+        let follower = Follower::start(&session)?;
+        Ok((session, control, follower))
+    };
     // Both take some tenths of a second at least.
     let (prepared, connected) = std::thread::scope(|scope| {
         let preparing = scope.spawn(prepare);
-        let connected = control::connect(target);
+        let connected = connect();
         let panicked = |_| Err(anyhow::anyhow!("the thread has panicked").context("collecting the closure"));
         (preparing.join().unwrap_or_else(panicked), connected)
     });
     let (closure, caches) = prepared?;
-    let (session, mut control) = connected?;
+    let (session, mut control, follower) = connected?;
     push::trust::must_be_known(&control, &trust)?;
     closure.check_system(&control.status()?.system)?;
     interrupt::set_farewell("What was sent completely is kept; give the same command again to send the rest.");
-    let follower = Follower::start(&session)?;
     let begun = Instant::now();
     let counters = Arc::new(Counters::default());
     let result = std::thread::scope(|scope| {

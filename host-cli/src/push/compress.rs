@@ -24,6 +24,8 @@ pub struct Tuning {
     pub window: u64,
     /// The level to begin with.
     pub level: i32,
+    /// About how much comes, bytes.
+    pub size: u64,
 }
 
 #[cfg(feature = "libzstd")]
@@ -33,9 +35,15 @@ mod native {
 
     /// What one core compresses at a time, bytes. Each begins anew, but for long-distance matching, which sees the whole window:
     /// 8 MiB would cost one percent. But a level is for a whole job, and many cores have many under way.
-    const fn job(cores: usize) -> u32 {
-        (if cores <= 4 { 32 } else { 16 }) * 1024 * 1024
+    ///
+    /// Of little, a job is an eighth: nothing comes out before the first job is full, and until then link and agent would wait,
+    /// and all cores but one.
+    fn job(cores: usize, size: u64) -> u32 {
+        let most: u32 = if cores <= 4 { 32 << 20 } else { 16 << 20 };
+        u32::try_from(size / 8).unwrap_or(most).clamp(LITTLE, most)
     }
+    /// The smallest job, bytes: of a smaller one the next would have little to look back on.
+    const LITTLE: u32 = 1 << 20;
     /// More cores than that are faster than any link at the highest level, and each takes memory.
     const CORES: usize = 8;
 
@@ -53,7 +61,7 @@ mod native {
             encoder.long_distance_matching(true)?;
             let cores = cores().min(CORES);
             encoder.set_parameter(CParameter::NbWorkers(u32::try_from(cores).unwrap_or(1)))?;
-            encoder.set_parameter(CParameter::JobSize(job(cores)))?;
+            encoder.set_parameter(CParameter::JobSize(job(cores, tuning.size)))?;
             Ok(Self(encoder))
         }
 
@@ -181,7 +189,7 @@ mod tests {
     fn libzstd_can_be_unpacked_in_rust_whatever_the_level_does() {
         // A level is for as much as a core takes at a time.
         for (window, levels, each) in [(SHORT_WINDOW, &[1][..], 1), (MAX_WINDOW, &[12, 1], 32 << 20)] {
-            let mut encoder = Compressor::new(vec![], Tuning { window, level: 3 }).unwrap();
+            let mut encoder = Compressor::new(vec![], Tuning { window, level: 3, size: u64::MAX }).unwrap();
             let mut whole = vec![];
             for level in levels {
                 encoder.set_level(*level).unwrap();
@@ -202,7 +210,7 @@ mod tests {
 
     #[test]
     fn the_encoder_in_rust_makes_small_frames() {
-        let tuning = Tuning { window: SHORT_WINDOW, level: 3 };
+        let tuning = Tuning { window: SHORT_WINDOW, level: 3, size: u64::MAX };
         let mut encoder = chunked::Chunked::new(vec![], tuning).unwrap();
         encoder.write_all(&sample()).unwrap();
         let packed = encoder.finish().unwrap();

@@ -96,7 +96,7 @@ fn stream(
     counters: &Counters,
 ) -> Result<(), Failure> {
     frame::send(&mut queue, hello)?;
-    let mut packer = Packer::new(queue, window, hello.code);
+    let mut packer = Packer::new(queue, window, paths.iter().map(size).sum(), hello.code);
     for item in paths {
         let line = line(&item.record())?;
         #[cfg(feature = "libzstd")]
@@ -139,14 +139,16 @@ struct Packer {
     window: u64,
     #[cfg_attr(not(feature = "libzstd"), expect(dead_code))]
     code: bool,
+    /// About how much comes, bytes.
+    size: u64,
     gauge: Gauge,
     pace: Pace,
 }
 
 impl Packer {
-    fn new(queue: Queue, window: u64, code: bool) -> Self {
+    fn new(queue: Queue, window: u64, size: u64, code: bool) -> Self {
         let gauge = queue.gauge();
-        Self { output: Some(Output::Idle(queue)), window, code, gauge, pace: Pace::new(cores()) }
+        Self { output: Some(Output::Idle(queue)), window, size, code, gauge, pace: Pace::new(cores()) }
     }
 
     fn follow(&self) -> Follow {
@@ -174,7 +176,8 @@ impl Packer {
     fn plain(&mut self) -> io::Result<&mut Paced> {
         if !matches!(self.output, Some(Output::Plain(_))) {
             let queue = self.idle()?;
-            let packed = Compressor::new(queue, Tuning { window: self.window, level: self.pace.level() })?;
+            let packed =
+                Compressor::new(queue, Tuning { window: self.window, level: self.pace.level(), size: self.size })?;
             let (level, follow) = (self.pace.level(), self.follow());
             self.output = Some(Output::Plain(Paced { packed, level, follow, dense: Dense::new() }));
         }
@@ -225,6 +228,13 @@ impl Write for Paced {
     fn flush(&mut self) -> io::Result<()> {
         self.packed.flush()
     }
+}
+
+/// About how long an item is in the stream, bytes: of small paths most is the record.
+fn size(item: &Item<'_>) -> u64 {
+    let info = item.info;
+    let names = info.references.len() + info.signatures.len() + 4;
+    info.nar_size.saturating_sub(item.from) + 100 * names as u64
 }
 
 /// A record as it is written.

@@ -124,10 +124,12 @@ impl Drop for Server {
 /// What a server's sshd has by default, but for keys, port, and who may log in.
 fn configuration(port: u16, keys: &Keys) -> String {
     let dir = keys.dir.display();
+    // bash(1) reads ~/.bashrc for a command by ssh, too, unless it is a shell's shell: what somebody has there, some tenths of a
+    // second for every channel, is not what is measured.
     format!(
         "ListenAddress 127.0.0.1\nPort {port}\nHostKey {dir}/host\nAuthorizedKeysFile {dir}/user.pub\n\
          PidFile none\nStrictModes no\nUsePAM no\nPermitRootLogin prohibit-password\nPasswordAuthentication no\n\
-         KbdInteractiveAuthentication no\nPrintMotd no\nPrintLastLog no\nLogLevel ERROR\n"
+         KbdInteractiveAuthentication no\nPrintMotd no\nPrintLastLog no\nLogLevel ERROR\nSetEnv SHLVL=1\n"
     )
 }
 
