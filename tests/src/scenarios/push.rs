@@ -30,8 +30,8 @@ const TICK: Duration = Duration::from_millis(200);
 const LEG: u64 = 10 << 20;
 /// The agent notes so much of a long path at a time, bytes.
 const NOTE: u64 = 64 << 20;
-/// What may be lost in a cut, bytes on the cable: the decoder's window, pipes, ssh's and TCP's windows.
-const UNDER_WAY: u64 = 48 << 20;
+/// What may be lost in a cut, bytes on the cable: pipes, ssh's and TCP's windows. Less than the decoder's, which gives what it has at once.
+const UNDER_WAY: u64 = 24 << 20;
 /// What may come while the bytes of a note are brought to the disk, bytes: they are noted after that.
 const SYNC: u64 = 20 << 20;
 /// What a push may cost that has nothing to send, bytes on the cable: ssh's handshake, the agent's greeting, one question.
