@@ -3,8 +3,9 @@
 //!
 //! A call of aarch64 says how far away its target is, so two calls of one function are different words; as addresses they are
 //! the same. That is what xz(1) calls a BCJ filter. A relocation of `.rela.dyn` (24 bytes) and an entry of `.eh_frame_hdr`
-//! (8 bytes) differ from the one before in a byte or two, and `.eh_frame` says twice what can be said once. Of 993 MB of Debian's packages for aarch64, zstd at level 12 with a
-//! window of 32 MiB leaves 302.5 MB, of what this makes of them 281.9 MB, in less time.
+//! (8 bytes) differ from the one before in a byte or two, and `.eh_frame` says twice what can be said once. Of 993 MB of Debian's
+//! packages for aarch64, zstd at level 12 with a window of 32 MiB leaves 302.5 MB, of what this makes of them 281.9 MB, in less
+//! time.
 //!
 //! [`Filter`] goes over an archive from front to back, however it is cut into pieces, and nothing gets longer or shorter. It
 //! looks for ELF headers where an archive has the beginnings of files, at multiples of 8 bytes; they stay as they are, so both
