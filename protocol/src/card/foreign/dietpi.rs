@@ -23,7 +23,8 @@ pub fn read(bytes: &[u8]) -> Reading {
         if content.is_empty() || content.starts_with(['#', ';']) {
             continue;
         }
-        let Some((name, value)) = content.split_once('=') else {
+        // What is no name may be the rest of a value, and must not be told.
+        let Some((name, value)) = content.split_once('=').filter(|(name, _)| is_name(name.trim())) else {
             found.fault(line, "", "a line with NAME=value is expected");
             continue;
         };
@@ -86,6 +87,11 @@ fn network(found: &mut Found, number: u32, lines: &[Line]) {
     found.network(first, &key, written);
 }
 
+/// A shell's variable, or an element of one.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_[]".contains(c))
+}
+
 /// `aWIFI_SSID[0]` in its parts.
 fn element(name: &str) -> Option<(&str, u32)> {
     let (array, rest) = name.split_once('[')?;
@@ -141,7 +147,7 @@ mod tests {
     #[test]
     fn the_other_file_has_a_country_and_many_more() {
         let text = "AUTO_SETUP_LOCALE=C.UTF-8\nAUTO_SETUP_NET_WIFI_ENABLED=1\nAUTO_SETUP_NET_WIFI_COUNTRY_CODE=GB # where\nAUTO_SETUP_NET_HOSTNAME=DietPi\n\
-            AUTO_SETUP_GLOBAL_PASSWORD=hunter2\nAUTO_SETUP_SSH_PUBKEY=\nrubbish\nX='open\n";
+            AUTO_SETUP_GLOBAL_PASSWORD=hunter2\nAUTO_SETUP_SSH_PUBKEY=\nrubbish\nX='open\nthe rest of a hunter2 = '\n";
         let Reading { config, faults } = read(text.as_bytes());
         assert_eq!((config.hostname.as_deref(), config.country.as_deref()), (Some("dietpi"), Some("GB")));
         let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
@@ -150,7 +156,8 @@ mod tests {
             [
                 "line 1: not used by cygnet: AUTO_SETUP_LOCALE, AUTO_SETUP_GLOBAL_PASSWORD",
                 "line 7: a line with NAME=value is expected",
-                "line 8: X: a quotation mark is missing"
+                "line 8: X: a quotation mark is missing",
+                "line 9: a line with NAME=value is expected"
             ]
         );
         let many: String = (0..3000).map(|n| format!("A{n}=1\n")).collect();
