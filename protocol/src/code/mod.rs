@@ -241,7 +241,7 @@ impl<R: Read> Changed<R> {
         let count = self.inner.read(&mut self.held[kept..]);
         self.held.truncate(kept + count.as_ref().map_or(0, |count| *count));
         self.ready = if count? == 0 { kept } else { self.filter.pass(&mut self.held) };
-        Ok(self.held.len() > kept || kept > 0)
+        Ok(!self.held.is_empty())
     }
 }
 
