@@ -8,7 +8,6 @@
 //! [`card`] is what is written on the card before the first boot, [`substituter`] what a binary cache's answer is worth, [`handover`] how a connection reaches the daemon.
 
 pub mod card;
-pub mod code;
 pub mod disko;
 pub mod disks;
 pub mod event;
@@ -26,3 +25,5 @@ pub mod stream;
 pub mod stretch;
 pub mod substituter;
 pub mod trust;
+
+pub use cygnet_code as code;

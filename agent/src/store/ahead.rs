@@ -1,7 +1,7 @@
 //! Unpacks ahead in a thread of its own, so that decompressing and writing do not wait for each other.
 
 use std::io::{self, Read};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// How much is unpacked at once, bytes.
 const BLOCK: usize = 256 * 1024;
@@ -11,6 +11,8 @@ const WAITING: usize = 6;
 /// What a thread reads ahead from some source.
 pub struct Ahead {
     blocks: Receiver<io::Result<Vec<u8>>>,
+    /// Takes back what was read, so that memory is not got anew from the kernel for each block.
+    used: SyncSender<Vec<u8>>,
     block: Vec<u8>,
     at: usize,
     ended: bool,
@@ -23,9 +25,11 @@ impl Ahead {
     /// If there can be no thread.
     pub fn start(mut source: impl Read + Send + 'static) -> io::Result<Self> {
         let (tell, blocks) = sync_channel(WAITING);
+        let (used, empty) = sync_channel::<Vec<u8>>(WAITING);
         std::thread::Builder::new().name("unpack".into()).spawn(move || {
             loop {
-                let mut block = Vec::with_capacity(BLOCK);
+                let mut block = empty.try_recv().unwrap_or_else(|_| Vec::with_capacity(BLOCK));
+                block.clear();
                 let result = (&mut source).take(BLOCK as u64).read_to_end(&mut block);
                 let ended = block.is_empty();
                 // What came before an error is as good as ever.
@@ -42,14 +46,19 @@ impl Ahead {
                 }
             }
         })?;
-        Ok(Self { blocks, block: Vec::new(), at: 0, ended: false })
+        Ok(Self { blocks, used, block: Vec::new(), at: 0, ended: false })
     }
 }
 
 impl Read for Ahead {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.at == self.block.len() && !self.ended {
-            self.block = self.blocks.recv().unwrap_or(Ok(Vec::new()))?;
+            let next = self.blocks.recv().unwrap_or(Ok(Vec::new()))?;
+            let used = std::mem::replace(&mut self.block, next);
+            if used.capacity() >= BLOCK {
+                // Full or gone: then nobody needs it.
+                let _ = self.used.try_send(used);
+            }
             self.at = 0;
             self.ended = self.block.is_empty();
         }

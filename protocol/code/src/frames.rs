@@ -3,7 +3,7 @@
 //! An entry says how far behind its common part it is, and how far before its function: both differ from entry to entry. They
 //! become the place of the common part, and how far the function is behind the end of the one before, which is mostly nothing.
 
-use super::Way;
+use crate::Way;
 
 /// What all entries begin with: length, common part, function, its length; each 32 bits.
 const HEAD: usize = 16;

@@ -1,6 +1,6 @@
 //! How the words of a program change, and change back. Pure.
 
-use super::Way;
+use crate::Way;
 
 /// The length of an `Elf64_Rela` (elf(5)), bytes.
 pub const RELOCATION: usize = 24;

@@ -217,31 +217,35 @@ pub struct Changed<R> {
     inner: R,
     filter: Filter,
     held: Vec<u8>,
-    /// How much was read at once, bytes: little of what is short.
+    /// How much is read at once, bytes: little of what is short.
     stride: usize,
-    /// Of what is held, what was given already, and what can be given.
+    /// Of `held`, what was given already, what can be given, and what was read.
     given: usize,
     ready: usize,
+    filled: usize,
 }
 
 impl<R: Read> Changed<R> {
     /// For what comes from byte `at` of an archive on; `inner` ends with it. Of an archive that may be cut off, `inner` has to say
     /// so by an error: the end of what is no end would not be in the other form.
     pub fn new(inner: R, way: Way, at: u64) -> Self {
-        Self { inner, filter: Filter::new(way, at), held: Vec::new(), stride: 2048, given: 0, ready: 0 }
+        Self { inner, filter: Filter::new(way, at), held: Vec::new(), stride: 2048, given: 0, ready: 0, filled: 0 }
     }
 
     /// Reads more; false at the end.
     fn fill(&mut self) -> io::Result<bool> {
-        self.held.drain(..self.given);
+        self.held.copy_within(self.given..self.filled, 0);
+        self.filled -= self.given;
         (self.given, self.ready) = (0, 0);
-        let kept = self.held.len();
         self.stride = (2 * self.stride).min(STRIDE);
-        self.held.resize(kept + self.stride, 0);
-        let count = self.inner.read(&mut self.held[kept..]);
-        self.held.truncate(kept + count.as_ref().map_or(0, |count| *count));
-        self.ready = if count? == 0 { kept } else { self.filter.pass(&mut self.held) };
-        Ok(!self.held.is_empty())
+        let room = self.filled + self.stride;
+        if self.held.len() < room {
+            self.held.resize(room, 0);
+        }
+        let count = self.inner.read(&mut self.held[self.filled..room])?;
+        self.filled += count;
+        self.ready = if count == 0 { self.filled } else { self.filter.pass(&mut self.held[..self.filled]) };
+        Ok(self.filled > 0)
     }
 }
 
