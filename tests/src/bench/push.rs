@@ -15,7 +15,7 @@ use super::server::{Keys, Server};
 use super::usage::{Meter, Used};
 use super::volume::Volume;
 use super::ways::{self, Peer, Reach, Way, chroot_store};
-use crate::host::run::{run, stdout_of, tail, trace};
+use crate::host::run::{run, stdout_of, tail, tool, trace};
 
 /// What all pushes share.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub struct Seen {
     pub bytes_down: u64,
     /// Until the client had ended with success, seconds.
     pub wall_seconds: f64,
+    /// Until all of it was on the disk, seconds.
+    pub disk_seconds: f64,
     /// Each process that received.
     pub receivers: Vec<Used>,
     /// CPU time of sshd there, seconds; with the second push, if there was one.
@@ -60,6 +62,11 @@ impl Seen {
     /// CPU time of what received, without sshd, seconds.
     pub fn receiver_cpu(&self) -> f64 {
         self.receivers.iter().map(|used| used.cpu_seconds).sum()
+    }
+
+    /// CPU time of what received, with sshd, seconds: one way leaves to it what another does itself.
+    pub fn all_cpu(&self) -> f64 {
+        self.receiver_cpu() + self.sshd_cpu_seconds
     }
 
     /// All receivers' peaks, bytes.
@@ -109,6 +116,9 @@ impl Bench {
         let before = link.bytes();
         let wall = client(command).with_context(|| format!("pushing by {}", way.title()))?;
         let after = link.bytes();
+        let begin = Instant::now();
+        run(tool("sync").arg("--file-system").arg(&root)).context("waiting for the disk")?;
+        let disk = wall + begin.elapsed();
         let mut receivers = meter.read()?;
         if let Some(agent) = &agent {
             receivers.push(agent.used()?);
@@ -130,6 +140,7 @@ impl Bench {
             bytes_up: after.0 - before.0,
             bytes_down: after.1 - before.1,
             wall_seconds: wall.as_secs_f64(),
+            disk_seconds: disk.as_secs_f64(),
             receivers,
             sshd_cpu_seconds: sshd.as_secs_f64(),
             load,

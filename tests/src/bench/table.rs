@@ -28,10 +28,12 @@ pub struct Row {
 type Figure = fn(&Seen) -> f64;
 
 /// What is compared: a name, and how it is read from what was seen.
-const RATIOS: [(&str, Figure); 4] = [
+const RATIOS: [(&str, Figure); 6] = [
     ("bytes", |seen| seen.bytes() as f64),
     ("time", |seen| seen.wall_seconds),
+    ("time to disk", |seen| seen.disk_seconds),
     ("receiver's CPU", Seen::receiver_cpu),
+    ("CPU with sshd", Seen::all_cpu),
     ("peak RSS", |seen| seen.peak_rss() as f64),
 ];
 
@@ -51,8 +53,8 @@ pub fn render(rows: &[Row], nix: &str) -> String {
         );
         let _ = writeln!(
             text,
-            "  {:<32} {:>10} {:>9} {:>9} {:>8} {:>9} {:>8} {:>9} {:>8} {:>6}",
-            "", "sent", "received", "time", "÷ link", "CPU", "CPU/GB", "sshd", "peak RSS", "load"
+            "  {:<32} {:>10} {:>9} {:>9} {:>8} {:>9} {:>9} {:>8} {:>9} {:>8} {:>6}",
+            "", "sent", "received", "time", "÷ link", "on disk", "CPU", "CPU/GB", "sshd", "peak RSS", "load"
         );
         for row in group {
             let _ = match &row.seen {
@@ -71,7 +73,7 @@ pub fn render(rows: &[Row], nix: &str) -> String {
     let _ = write!(
         text,
         "\nThe others are Nix {nix} at both ends. MB are 10^6 bytes. “÷ link”: time ÷ (bytes sent ÷ rate). CPU and memory: what \
-         receives; sshd's CPU time is beside it. Nix does not wait for the disk, cygnet does.\n(A): measured with A, of which it differs in nothing for this way.\n"
+         receives; sshd's CPU time is beside it. Nix does not wait for the disk, cygnet does: “on disk” is the time with a sync(1) behind it.\n(A): measured with A, of which it differs in nothing for this way.\n"
     );
     text
 }
@@ -87,11 +89,12 @@ fn title(way: Way, seen: &Seen) -> String {
 fn figures(row: &Row, seen: &Seen) -> String {
     let least = row.shape.time_for(seen.bytes_up).as_secs_f64();
     format!(
-        "{:>7.2} MB {:>6.2} MB {:>7.2} s {:>8.2} {:>7.2} s {:>8.2} {:>7.2} s {:>5.0} MB {:>6.1}",
+        "{:>7.2} MB {:>6.2} MB {:>7.2} s {:>8.2} {:>7.2} s {:>7.2} s {:>8.2} {:>7.2} s {:>5.0} MB {:>6.1}",
         seen.bytes_up as f64 / 1e6,
         seen.bytes_down as f64 / 1e6,
         seen.wall_seconds,
         seen.wall_seconds / least.max(1e-9),
+        seen.disk_seconds,
         seen.receiver_cpu(),
         seen.receiver_cpu() / (row.nar_size as f64 / 1e9),
         seen.sshd_cpu_seconds,
@@ -150,6 +153,7 @@ mod tests {
             bytes_up: bytes,
             bytes_down: 0,
             wall_seconds: wall,
+            disk_seconds: wall,
             receivers: vec![used],
             sshd_cpu_seconds: 1.0,
             load: 0.1,
@@ -166,7 +170,7 @@ mod tests {
     fn each_figure_has_its_own_best() {
         let rows = [row(Way::SshNg, 100, 4.0), row(Way::Export, 50, 8.0), row(Way::Ours, 25, 2.0)];
         let text = render(&rows, "2.26.3");
-        assert!(text.contains("bytes 0.50, time 0.50"), "{text}");
+        assert!(text.contains("bytes 0.50, time 0.50, time to disk 0.50"), "{text}");
         assert_eq!(as_json(&rows, "2.26.3")["compared"][0]["cygnet-by-best"]["time"], 0.5);
     }
 
