@@ -2,11 +2,14 @@
 //!
 //! [`trust`] is what the agent shall let in, [`caches`] where it gets some of that itself, [`order`] puts references first,
 //! [`kin`] finds what paths can be sent as patches against, [`patch`] makes those, [`compress`] makes zstd frames of all
-//! others, [`pace`] fits their level to the link, [`dense`] says where no level is of use, [`sender`] writes the stream. [`progress`] is how far all that is, as the
-//! agent has it, and [`stall`] whether it moves.
+//! others, [`pace`] fits their level to the link, whose [`speed`] it knows, [`dense`] says where no level is of use, [`course`] where no
+//! patch is, [`sender`] writes the stream. [`progress`] is how far all that is, as the agent has it, and [`stall`] whether it
+//! moves.
 
 pub mod caches;
 pub mod compress;
+#[cfg(feature = "libzstd")]
+pub mod course;
 pub mod dense;
 #[cfg(feature = "libzstd")]
 pub mod kin;
@@ -16,6 +19,7 @@ pub mod pace;
 pub mod patch;
 pub mod progress;
 pub mod sender;
+pub mod speed;
 pub mod stall;
 pub mod trust;
 

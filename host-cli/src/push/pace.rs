@@ -1,12 +1,14 @@
 //! The level of compression follows the link: the slower the air, the higher the level, so that neither waits for the other.
 //!
 //! [`Pace`] decides, without a clock, from how full the [`queue`] between compressor and ssh is. Full: the link is slower,
-//! there is time for a higher level. Empty: the link waits for us.
+//! there is time for a higher level. Empty: the link waits for us. And of a link that takes tens of MB each second nobody
+//! waits for the bytes, but for the one who unpacks them.
 
+use super::speed::Speed;
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What a block of the queue holds, bytes.
@@ -23,6 +25,9 @@ const LEVELS: [i32; 16] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16, 17, 18, 19
 const DEAR: usize = 12;
 /// From so many cores on they are tried.
 const MANY_CORES: usize = 6;
+/// What a fast link is, bytes per second, and the highest step on it: at level 1 these would be 65 MB of NARs each second, and a Pi 4
+/// unpacks and writes less.
+const FAST: [(u64, usize); 2] = [(25_000_000, 0), (15_000_000, 2)];
 /// Where it begins: fast enough for most links, and soon changed.
 const BEGIN: usize = 5;
 
@@ -53,8 +58,9 @@ impl Pace {
         Duration::from_millis(if self.step + 1 < DEAR { 400 } else { 2000 })
     }
 
-    /// The level to go on with, each time it has [rested](Pace::rest), when `waiting` of the queue's `room` blocks are full.
-    pub fn next(self, waiting: usize, room: usize) -> Self {
+    /// The level to go on with, each time it has [rested](Pace::rest), when `waiting` of the queue's `room` blocks are full and the
+    /// link takes so many bytes per second.
+    pub fn next(self, waiting: usize, room: usize, rate: Option<u64>) -> Self {
         let full = waiting * 100 / room.max(1);
         let step = if self.step < DEAR {
             match full {
@@ -73,7 +79,9 @@ impl Pace {
                 _ => self.step + 1,
             }
         };
-        Self { step: step.min(self.highest), ..self }
+        let fast = FAST.iter().find(|(least, _)| rate.is_some_and(|rate| rate >= *least));
+        let highest = fast.map_or(self.highest, |(_, step)| *step);
+        Self { step: step.min(highest), ..self }
     }
 }
 
@@ -81,25 +89,50 @@ impl Pace {
 pub struct Queue {
     blocks: Option<SyncSender<Vec<u8>>>,
     block: Vec<u8>,
-    waiting: Arc<AtomicUsize>,
+    gauge: Gauge,
     failed: Arc<Mutex<Option<io::Error>>>,
 }
 
 /// The link's end of the queue.
 pub struct Outlet {
     blocks: Receiver<Vec<u8>>,
-    waiting: Arc<AtomicUsize>,
+    gauge: Gauge,
     failed: Arc<Mutex<Option<io::Error>>>,
 }
 
-/// How full a queue is.
-#[derive(Clone)]
-pub struct Gauge(Arc<AtomicUsize>);
+/// How full a queue is, and how fast it is emptied.
+#[derive(Clone, Default)]
+pub struct Gauge {
+    given: Arc<AtomicU64>,
+    waiting: Arc<AtomicUsize>,
+    speed: Arc<Mutex<Speed>>,
+}
 
 impl Gauge {
     /// How many blocks wait for the link, and how many could.
     pub fn read(&self) -> (usize, usize) {
-        (self.0.load(Ordering::Relaxed), BLOCKS)
+        (self.waiting.load(Ordering::Relaxed), BLOCKS)
+    }
+
+    /// Whether enough waits for the link that it need not wait for us.
+    pub fn is_crowded(&self) -> bool {
+        let (waiting, room) = self.read();
+        waiting * 100 >= 15 * room
+    }
+
+    /// Whether the link has all.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) == 0
+    }
+
+    /// All that was put in, bytes.
+    pub fn given(&self) -> u64 {
+        self.given.load(Ordering::Relaxed)
+    }
+
+    /// How fast the link is.
+    pub fn speed(&self) -> MutexGuard<'_, Speed> {
+        self.speed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -122,7 +155,8 @@ impl Follow {
         if self.thought.elapsed() >= self.pace.rest() {
             self.thought = Instant::now();
             let (waiting, room) = self.gauge.read();
-            self.pace = self.pace.next(waiting, room);
+            let rate = self.gauge.speed().rate();
+            self.pace = self.pace.next(waiting, room, rate);
         }
         self.pace.level()
     }
@@ -136,20 +170,16 @@ impl Follow {
 /// Both ends.
 pub fn queue() -> (Queue, Outlet) {
     let (tell, blocks) = sync_channel(BLOCKS);
-    let (waiting, failed) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(None)));
-    let queue = Queue {
-        blocks: Some(tell),
-        block: Vec::with_capacity(BLOCK),
-        waiting: waiting.clone(),
-        failed: failed.clone(),
-    };
-    (queue, Outlet { blocks, waiting, failed })
+    let (gauge, failed) = (Gauge::default(), Arc::new(Mutex::new(None)));
+    let queue =
+        Queue { blocks: Some(tell), block: Vec::with_capacity(BLOCK), gauge: gauge.clone(), failed: failed.clone() };
+    (queue, Outlet { blocks, gauge, failed })
 }
 
 impl Queue {
     /// How full it is, for whoever has no hand on the queue itself.
     pub fn gauge(&self) -> Gauge {
-        Gauge(self.waiting.clone())
+        self.gauge.clone()
     }
 
     fn pass_on(&mut self) -> io::Result<()> {
@@ -157,7 +187,8 @@ impl Queue {
             return Ok(());
         }
         let block = std::mem::replace(&mut self.block, Vec::with_capacity(BLOCK));
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.gauge.waiting.fetch_add(1, Ordering::Relaxed);
+        self.gauge.given.fetch_add(block.len() as u64, Ordering::Relaxed);
         let sent = self.blocks.as_ref().is_some_and(|blocks| blocks.send(block).is_ok());
         if sent { Ok(()) } else { Err(self.failure()) }
     }
@@ -188,7 +219,8 @@ impl Outlet {
     pub fn run(self, mut link: impl Write) {
         while let Ok(block) = self.blocks.recv() {
             let result = link.write_all(&block);
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.gauge.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.gauge.speed().took(block.len(), Instant::now());
             if let Err(error) = result {
                 *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 return;
@@ -217,7 +249,7 @@ mod tests {
     /// Where it ends when this is how full the queue is.
     fn ends(mut pace: Pace, waiting: usize) -> Pace {
         for _ in 0..40 {
-            pace = pace.next(waiting, 32);
+            pace = pace.next(waiting, 32, None);
         }
         pace
     }
@@ -226,12 +258,12 @@ mod tests {
     fn a_slow_link_raises_the_level_and_a_fast_one_lowers_it() {
         let pace = ends(Pace::new(2), 32);
         assert_eq!(pace.level(), 12);
-        assert_eq!(pace.next(10, 32).level(), 12);
-        assert_eq!(pace.next(4, 32).level(), 11);
-        assert_eq!(pace.next(0, 32).level(), 10);
+        assert_eq!(pace.next(10, 32, None).level(), 12);
+        assert_eq!(pace.next(4, 32, None).level(), 11);
+        assert_eq!(pace.next(0, 32, None).level(), 10);
         let pace = ends(pace, 0);
         assert_eq!(pace.level(), Pace::LOWEST);
-        assert_eq!(pace.next(0, 0).level(), Pace::LOWEST);
+        assert_eq!(pace.next(0, 0, None).level(), Pace::LOWEST);
     }
 
     #[test]
@@ -240,10 +272,18 @@ mod tests {
         assert_eq!(pace.level(), 12);
         let pace = ends(pace, 32);
         assert_eq!(pace.level(), 19);
-        assert_eq!(pace.next(25, 32).level(), 19);
-        assert_eq!(pace.next(10, 32).level(), 18);
-        assert_eq!(pace.next(4, 32).level(), 12);
+        assert_eq!(pace.next(25, 32, None).level(), 19);
+        assert_eq!(pace.next(10, 32, None).level(), 18);
+        assert_eq!(pace.next(4, 32, None).level(), 12);
         assert_eq!(ends(pace, 0).level(), Pace::LOWEST);
+    }
+
+    #[test]
+    fn on_a_fast_link_no_level_is_high_however_full_the_queue() {
+        let pace = ends(Pace::new(8), 32);
+        assert_eq!(pace.next(32, 32, Some(14_000_000)).level(), 19);
+        assert_eq!(pace.next(32, 32, Some(15_000_000)).level(), 3);
+        assert_eq!(pace.next(32, 32, Some(25_000_000)).level(), Pace::LOWEST);
     }
 
     #[test]

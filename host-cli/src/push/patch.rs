@@ -2,17 +2,18 @@
 //! `--patch-from`), made on all cores and written in order.
 //!
 //! Each frame has some MB of the archive and looks back on the stretch of the base where the like of it should be, so neither
-//! end ever holds a whole archive, however long it is.
+//! end ever holds a whole archive, however long it is. On a [fast link](super::course) they look back on nothing.
 
-use super::pace::{Follow, Pace};
+use super::course::{Choice, Course};
+use super::pace::{Follow, Gauge, Pace};
 use cygnet_protocol::store::{Kin, PathInfo};
 use cygnet_protocol::stream::{BASE_MAGIC, Base, MAX_BASE, MAX_PATCHED};
 use cygnet_protocol::stretch::Bases;
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use zstd::zstd_safe::{CCtx, CParameter, compress_bound, get_error_name};
 
 /// How far before and behind its own place the base is looked at, bytes.
@@ -58,15 +59,47 @@ pub struct Patches<W: Write> {
     waiting: VecDeque<Receiver<io::Result<Vec<u8>>>>,
     bases: Bases,
     pace: Follow,
+    link: Link,
 }
 
+/// The link that all goes to, and what was found out about it.
+#[derive(Clone)]
+pub struct Link {
+    gauge: Gauge,
+    begun: Instant,
+    course: Course,
+}
+
+impl Link {
+    /// Behind this gauge; the stream, of about so many NAR bytes, begins now.
+    pub fn new(gauge: Gauge, size: u64) -> Self {
+        Self { gauge, begun: Instant::now(), course: Course::new(size) }
+    }
+
+    /// How the next frame is made.
+    fn choose(&mut self) -> Choice {
+        let rate = self.gauge.speed().rate();
+        self.course.choose(self.begun.elapsed(), self.gauge.given(), rate, self.gauge.is_crowded())
+    }
+
+    /// Waits until it has taken all that was written, but not for long.
+    fn wait(&mut self) {
+        while !self.gauge.is_empty() && !self.course.patience(self.begun.elapsed()).is_zero() {
+            std::thread::sleep(LOOK);
+        }
+        self.course.waited(self.begun.elapsed(), self.gauge.given(), self.gauge.is_empty());
+    }
+}
+
+/// How often is looked whether the link has taken all.
+const LOOK: Duration = Duration::from_millis(2);
+
 impl<W: Write> Patches<W> {
-    /// Starts a thread for each core; they end when this is dropped. `pace` says how hard they compress, `code` how what is on
-    /// `store` is read ([`Bases::new`]).
+    /// Starts a thread for each core; they end when this is dropped. `pace` says how hard they compress, `link` is what they go to.
     ///
     /// # Errors
     /// If there can be no thread.
-    pub fn new(inner: W, store: PathBuf, code: bool, pace: Follow) -> io::Result<Self> {
+    pub fn new(inner: W, bases: Bases, pace: Follow, link: Link) -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from).min(8);
         let (jobs, work) = sync_channel::<Job>(1);
         let work = Arc::new(Mutex::new(work));
@@ -82,7 +115,7 @@ impl<W: Write> Patches<W> {
                 }
             })?;
         }
-        Ok(Self { inner, jobs, cores, waiting: VecDeque::new(), bases: Bases::new(store, code), pace })
+        Ok(Self { inner, jobs, cores, waiting: VecDeque::new(), bases, pace, link })
     }
 
     /// Sends bytes that look back on nothing.
@@ -95,16 +128,16 @@ impl<W: Write> Patches<W> {
 
     /// A writer for what of the archive of `info` comes after its first `from` bytes.
     pub fn path<'a>(&'a mut self, info: &'a PathInfo, from: u64, kin: &'a Kin) -> Patch<'a, W> {
-        Patch { patches: self, info, kin, at: from, content: Vec::new() }
+        Patch { patches: self, info, kin, at: from, content: Vec::new(), based: 0 }
     }
 
     /// Waits for all frames and gives `inner` back.
     ///
     /// # Errors
     /// Those of `inner`.
-    pub fn finish(mut self) -> io::Result<(W, Pace)> {
+    pub fn finish(mut self) -> io::Result<(W, Pace, Link)> {
         self.write_down_to(0)?;
-        Ok((self.inner, self.pace.pace()))
+        Ok((self.inner, self.pace.pace(), self.link))
     }
 
     fn submit(&mut self, head: Vec<u8>, bytes: Vec<u8>, base: usize, level: i32) -> io::Result<()> {
@@ -135,6 +168,7 @@ pub struct Patch<'a, W: Write> {
     /// Where in the archive `content` begins.
     at: u64,
     content: Vec<u8>,
+    based: u64,
 }
 
 impl<W: Write> Patch<'_, W> {
@@ -146,7 +180,35 @@ impl<W: Write> Patch<'_, W> {
         if self.content.is_empty() {
             return Ok(());
         }
-        let length = self.content.len() as u64;
+        let choice = self.patches.link.choose();
+        let content = std::mem::take(&mut self.content);
+        let length = content.len() as u64;
+        let (head, bytes, base) = if choice == Choice::Based { self.based(content)? } else { (Vec::new(), content, 0) };
+        self.at += length;
+        let level = self.patches.pace.level().min(HIGHEST);
+        match choice {
+            Choice::Based => {
+                self.based += length;
+                self.patches.submit(head, bytes, base, level)
+            }
+            Choice::Alone => self.patches.submit(head, bytes, base, level),
+            Choice::Trial => {
+                self.patches.submit(head, bytes, base, Pace::LOWEST)?;
+                self.patches.write_down_to(0)?;
+                self.patches.link.wait();
+                Ok(())
+            }
+        }
+    }
+
+    /// How many bytes of the archive looked back on the base.
+    pub fn based_bytes(&self) -> u64 {
+        self.based
+    }
+
+    /// What tells the agent of the base, and `content` behind the stretch of it where the like should be.
+    fn based(&mut self, mut content: Vec<u8>) -> io::Result<(Vec<u8>, Vec<u8>, usize)> {
+        let length = content.len() as u64;
         let (from, length_of_base) = stretch(self.at, length, self.info.nar_size, self.kin.nar_size);
         let base = Base { base: self.kin.base.clone(), from, length: length_of_base };
         let line = serde_json::to_vec(&base)?;
@@ -154,13 +216,11 @@ impl<W: Write> Patch<'_, W> {
         head.extend(u32::try_from(line.len()).map_err(io::Error::other)?.to_le_bytes());
         head.extend(line);
         let looked_at = self.patches.bases.stretch(&base)?;
-        let mut bytes = Vec::with_capacity(looked_at.len() + self.content.len());
+        let mut bytes = Vec::with_capacity(looked_at.len() + content.len());
         bytes.extend_from_slice(looked_at);
         let base = bytes.len();
-        bytes.append(&mut self.content);
-        self.at += length;
-        let level = self.patches.pace.level().min(HIGHEST);
-        self.patches.submit(head, bytes, base, level)
+        bytes.append(&mut content);
+        Ok((head, bytes, base))
     }
 }
 

@@ -5,7 +5,7 @@ use super::compress::{Compressor, Tuning, cores};
 use super::dense::Dense;
 use super::pace::{Follow, Gauge, Outlet, Pace, Queue, queue};
 #[cfg(feature = "libzstd")]
-use super::patch::Patches;
+use super::patch::{Link, Patches};
 use cygnet_protocol::code::Packing;
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::frame::{self, FrameError};
@@ -13,6 +13,8 @@ use cygnet_protocol::frame::{self, FrameError};
 use cygnet_protocol::store::STORE_DIR;
 use cygnet_protocol::store::{Kin, PathInfo};
 use cygnet_protocol::stream::{DataHello, Record};
+#[cfg(feature = "libzstd")]
+use cygnet_protocol::stretch::Bases;
 use nix_archive::nar::{self, CaseHack};
 use std::io::{self, Write};
 use std::path::Path;
@@ -106,8 +108,9 @@ fn stream(
             let mut patch = patches.path(item.info, item.from, kin);
             archive(&mut patch, item, hello.code, counters)?;
             patch.pass_on()?;
-            counters.patched_paths.fetch_add(1, Ordering::Relaxed);
-            counters.patched_bytes.fetch_add(item.info.nar_size - item.from, Ordering::Relaxed);
+            let based = patch.based_bytes();
+            counters.patched_paths.fetch_add(u64::from(based > 0), Ordering::Relaxed);
+            counters.patched_bytes.fetch_add(based, Ordering::Relaxed);
             counters.paths.fetch_add(1, Ordering::Relaxed);
             continue;
         }
@@ -143,12 +146,25 @@ struct Packer {
     size: u64,
     gauge: Gauge,
     pace: Pace,
+    #[cfg(feature = "libzstd")]
+    link: Link,
 }
 
 impl Packer {
     fn new(queue: Queue, window: u64, size: u64, code: bool) -> Self {
         let gauge = queue.gauge();
-        Self { output: Some(Output::Idle(queue)), window, size, code, gauge, pace: Pace::new(cores()) }
+        #[cfg(feature = "libzstd")]
+        let link = Link::new(gauge.clone(), size);
+        Self {
+            output: Some(Output::Idle(queue)),
+            window,
+            size,
+            code,
+            gauge,
+            pace: Pace::new(cores()),
+            #[cfg(feature = "libzstd")]
+            link,
+        }
     }
 
     fn follow(&self) -> Follow {
@@ -165,8 +181,8 @@ impl Packer {
             }
             #[cfg(feature = "libzstd")]
             Some(Output::Patches(patches)) => {
-                let (queue, pace) = patches.finish()?;
-                self.pace = pace;
+                let (queue, pace, link) = patches.finish()?;
+                (self.pace, self.link) = (pace, link);
                 Ok(queue)
             }
             None => Err(io::Error::other("writing went wrong before")),
@@ -191,7 +207,8 @@ impl Packer {
     fn patches(&mut self) -> io::Result<&mut Patches<Queue>> {
         if !matches!(self.output, Some(Output::Patches(_))) {
             let queue = self.idle()?;
-            self.output = Some(Output::Patches(Patches::new(queue, STORE_DIR.into(), self.code, self.follow())?));
+            let (bases, follow) = (Bases::new(STORE_DIR.into(), self.code), self.follow());
+            self.output = Some(Output::Patches(Patches::new(queue, bases, follow, self.link.clone())?));
         }
         match &mut self.output {
             Some(Output::Patches(patches)) => Ok(patches),
