@@ -12,10 +12,36 @@ use std::path::PathBuf;
 /// How much is packed at once, bytes.
 const BUFFER: usize = 64 * 1024;
 
-/// The first bytes of the archive of a tree that is there in part, packed by a thread of its own.
-pub struct Replay {
-    pipe: io::Take<PipeReader>,
+/// A part of a stream whose early end is an error.
+pub struct Exactly<R>(io::Take<R>);
+
+impl<R: Read> Exactly<R> {
+    /// So many bytes of `inner`.
+    pub fn new(inner: R, bytes: u64) -> Self {
+        Self(inner.take(bytes))
+    }
 }
+
+impl<R: Read> Read for Exactly<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.0.read(buffer)?;
+        let cut = count == 0 && !buffer.is_empty() && self.0.limit() > 0;
+        if cut { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(count) }
+    }
+}
+
+/// The archive of what is at `path`, packed by a thread of its own.
+fn pack(path: PathBuf) -> io::Result<PipeReader> {
+    let (reader, writer) = io::pipe()?;
+    std::thread::Builder::new().name("replay".into()).spawn(move || {
+        // Ended by a closed pipe as soon as nobody wants more.
+        let _ = encode_path(&mut io::BufWriter::with_capacity(BUFFER, writer), &path, CaseHack::native());
+    })?;
+    Ok(reader)
+}
+
+/// The first bytes of the archive of a tree that is there in part.
+pub struct Replay(Exactly<PipeReader>);
 
 impl Replay {
     /// The first `bytes` of the archive of what is at `path`.
@@ -23,22 +49,16 @@ impl Replay {
     /// # Errors
     /// If there can be no pipe or no thread. That the tree gives fewer bytes is seen as an early end.
     pub fn start(path: PathBuf, bytes: u64) -> io::Result<Self> {
-        let (reader, writer) = io::pipe()?;
-        std::thread::Builder::new().name("replay".into()).spawn(move || {
-            // Ended by a closed pipe as soon as nobody wants more.
-            let _ = encode_path(&mut io::BufWriter::with_capacity(BUFFER, writer), &path, CaseHack::native());
-        })?;
-        Ok(Self { pipe: reader.take(bytes) })
+        Ok(Self(Exactly::new(pack(path)?, bytes)))
     }
 }
 
 impl Read for Replay {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.pipe.read(buffer)?;
-        if count == 0 && !buffer.is_empty() && self.pipe.limit() > 0 {
-            return Err(io::Error::other("the part that was there has changed"));
-        }
-        Ok(count)
+        self.0.read(buffer).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => io::Error::other("the part that was there has changed"),
+            _ => error,
+        })
     }
 }
 
@@ -112,7 +132,7 @@ impl Bases {
 
 fn archive(path: PathBuf, code: bool) -> io::Result<Box<dyn Read + Send>> {
     // How long it is nobody knows here; who wants more than there is finds out.
-    let archive = Replay::start(path, u64::MAX)?.pipe;
+    let archive = pack(path)?;
     Ok(if code { Box::new(Changed::new(archive, Way::There, 0)) } else { Box::new(archive) })
 }
 

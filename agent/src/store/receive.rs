@@ -14,7 +14,7 @@ use cygnet_protocol::frame::{self, FrameError};
 use cygnet_protocol::message::{OLDEST_PROTOCOL, PROTOCOL};
 use cygnet_protocol::store::{PathInfo, StorePath};
 use cygnet_protocol::stream::{DataHello, DataReply, MAX_WINDOW, RESUMABLE, Record};
-use cygnet_protocol::stretch::Bases;
+use cygnet_protocol::stretch::{Bases, Exactly};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -146,7 +146,7 @@ impl Receiver<'_> {
         }
         self.admission.policy(&info)?;
         let place = if code {
-            self.take(&info, from, &mut Changed::new(Exactly(stream.take(info.nar_size - from)), Way::Back, from))?
+            self.take(&info, from, &mut Changed::new(Exactly::new(stream, info.nar_size - from), Way::Back, from))?
         } else {
             self.take(&info, from, stream)?
         };
@@ -215,17 +215,6 @@ impl Receiver<'_> {
             }
         }
         Err(fault)
-    }
-}
-
-/// A part of a stream whose early end is an error.
-struct Exactly<R>(io::Take<R>);
-
-impl<R: Read> Read for Exactly<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.0.read(buffer)?;
-        let cut = count == 0 && !buffer.is_empty() && self.0.limit() > 0;
-        if cut { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(count) }
     }
 }
 

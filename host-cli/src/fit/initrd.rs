@@ -80,13 +80,15 @@ pub fn list(initrd: impl Read) -> Result<Contents> {
 struct Frame<R> {
     source: R,
     decoder: FrameDecoder,
+    /// What its blocks had so far, bytes.
+    unpacked: u64,
 }
 
 impl<R: Read> Frame<R> {
     fn start(mut source: R) -> Result<Self, FrameDecoderError> {
         let mut decoder = FrameDecoder::new();
         decoder.reset(&mut source)?;
-        Ok(Self { source, decoder })
+        Ok(Self { source, decoder, unpacked: 0 })
     }
 }
 
@@ -95,6 +97,12 @@ impl<R: Read> Read for Frame<R> {
         while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
             let block = BlockDecodingStrategy::UptoBlocks(1);
             self.decoder.decode_blocks(&mut self.source, block).map_err(io::Error::other)?;
+            self.unpacked += self.decoder.can_collect() as u64;
+            let told = self.decoder.content_size();
+            // The decoder keeps the whole of a frame of one segment, and does not look at its size before its end.
+            if told > 0 && self.unpacked > told {
+                return Err(io::Error::other(format!("a frame of more than the {told} bytes that it tells of")));
+            }
         }
         self.decoder.read(buffer)
     }
@@ -261,6 +269,11 @@ pub mod tests {
                 assert!(cut.is_err() || length + 16 > whole.len(), "{length} of {}", whole.len());
             }
         }
+        // One segment that tells of 4096 bytes, and has three blocks of them.
+        let block = |last: u32| [&((4096_u32 << 3) | 2 | last).to_le_bytes()[..3], b"\0"].concat();
+        let longer = [&[0x28, 0xb5, 0x2f, 0xfd, 0x60, 0x00, 0x0f][..], &block(0), &block(0), &block(1)].concat();
+        let error = format!("{:#}", list(longer.as_slice()).unwrap_err());
+        assert!(error.contains("more than the 4096 bytes"), "{error}");
         let mut endless = cpio(&[("a", "b")]);
         endless[6 + 48..14 + 48].copy_from_slice(b"FFFFFFFF");
         assert!(list(endless.as_slice()).is_err());

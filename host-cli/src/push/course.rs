@@ -16,8 +16,8 @@ const SLOW: u64 = 8_000_000;
 const WORTH_A_TRIAL: u64 = 200_000_000;
 /// When the link is tried again, and the longest that it is not: each time it is put off for twice as long. The first time is at
 /// the beginning, when the Pi has nothing to do yet.
-const AGAIN: Duration = Duration::from_secs(15);
-const LONGEST: Duration = Duration::from_secs(300);
+const AGAIN: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(600);
 /// How long a link is slow before that is believed: a Pi that writes to its disk takes nothing for a while.
 const SURE: Duration = Duration::from_secs(2);
 /// How long a trial may take: a fast link has had all by then.
@@ -157,18 +157,18 @@ mod tests {
         let mut course = Course::new(WORTH_A_TRIAL);
         assert_eq!(course.choose(at(600), 0, Some(5 * MB), true), Choice::Based);
         assert_eq!(tried(&mut course, 1000, 299), Choice::Based);
-        assert_eq!(course.choose(at(15_999), 0, None, false), Choice::Based);
-        assert_eq!(tried(&mut course, 16_000, 201), Choice::Based);
-        assert_eq!(course.choose(at(45_999), 0, None, false), Choice::Based);
+        assert_eq!(course.choose(at(60_999), 0, None, false), Choice::Based);
+        assert_eq!(tried(&mut course, 61_000, 201), Choice::Based);
+        assert_eq!(course.choose(at(180_999), 0, None, false), Choice::Based);
         // The buffers' speed is not the link's.
         let mut given = 0;
-        assert_eq!(course.choose(at(46_000), given, None, false), Choice::Trial);
+        assert_eq!(course.choose(at(181_000), given, None, false), Choice::Trial);
         for _ in 0..3 {
             given += MB;
-            course.waited(at(46_010), given, true);
+            course.waited(at(181_010), given, true);
         }
-        course.waited(at(46_500), given + 2 * MB, true);
-        assert_eq!(course.choose(at(46_500), given, None, false), Choice::Based);
+        course.waited(at(181_500), given + 2 * MB, true);
+        assert_eq!(course.choose(at(181_500), given, None, false), Choice::Based);
         for _ in 0..10 {
             let next = course.next;
             assert_eq!(course.choose(next, 0, None, false), Choice::Trial);

@@ -269,6 +269,8 @@ fn frame(head: Vec<u8>, bytes: &[u8], base: usize, level: i32) -> io::Result<Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::push::pace::queue;
+    use cygnet_protocol::store::{NixHash, parse_store_path};
 
     #[test]
     fn a_stretch_lies_where_the_like_of_it_should_be_and_within_the_base() {
@@ -286,14 +288,69 @@ mod tests {
         assert_eq!((from, looked_at), (57 << 20, 12 << 20));
     }
 
-    #[test]
-    fn content_that_its_base_has_is_short() {
+    fn noise(length: usize) -> Vec<u8> {
         let mut state = 1_u64;
         let mut random = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (state >> 56) as u8
         };
-        let mut bytes: Vec<u8> = (0..3_000_000).map(|_| random()).collect();
+        (0..length).map(|_| random()).collect()
+    }
+
+    /// How long what the card has already gets, bytes, over a link that takes each block in `block`; `size`: of the whole push.
+    fn sent(block: Duration, size: u64) -> usize {
+        struct Link(Duration, usize);
+        impl Write for &mut Link {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                std::thread::sleep(self.0);
+                self.1 += bytes.len();
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let parse =
+            |name: &str| parse_store_path(&format!("/nix/store/0c5b8vw40dy178xlpddw65q9gf1h2186-{name}")).unwrap();
+        let store = tempfile::tempdir().unwrap();
+        let base = store.path().join(parse("old").to_basename());
+        std::fs::write(&base, noise(20_000_000)).unwrap();
+        let mut archive = Vec::new();
+        nix_archive::nar::encode_path(&mut archive, &base, nix_archive::nar::CaseHack::native()).unwrap();
+        let (nar_hash, nar_size) = (NixHash::Sha256([0; 32]), archive.len() as u64);
+        let kin = Kin { path: parse("new"), base: parse("old"), nar_hash: nar_hash.clone(), nar_size };
+        let (references, signatures) = (vec![], vec![]);
+        let info = PathInfo { path: parse("new"), nar_hash, nar_size, references, deriver: None, signatures, ca: None };
+        let (queue, outlet) = queue();
+        let gauge = queue.gauge();
+        let mut link = Link(block, 0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| outlet.run(&mut link));
+            let bases = Bases::new(store.path().to_owned(), false);
+            let follow = Follow::new(Pace::new(2), gauge.clone());
+            let mut patches = Patches::new(queue, bases, follow, super::Link::new(gauge, size)).unwrap();
+            let mut patch = patches.path(&info, 0, &kin);
+            patch.write_all(&archive).unwrap();
+            patch.pass_on().unwrap();
+            assert!(patch.based_bytes() == 0 || patch.based_bytes() >= 12 << 20, "{}", patch.based_bytes());
+            patches.finish().unwrap().0.flush().unwrap();
+        });
+        link.1
+    }
+
+    #[test]
+    fn a_fast_link_gets_all_a_slow_one_what_differs_behind_what_tried_it() {
+        let whole = sent(Duration::ZERO, 1 << 30);
+        assert!(whole > 19_900_000, "{whole}");
+        let slow = sent(Duration::from_millis(16), 1 << 30);
+        assert!((6 << 20..7 << 20).contains(&slow), "{slow}");
+        let short = sent(Duration::ZERO, 20_000_000);
+        assert!(short < 100_000, "{short}");
+    }
+
+    #[test]
+    fn content_that_its_base_has_is_short() {
+        let mut bytes = noise(3_000_000);
         let content: Vec<u8> = bytes[500_000..2_500_000].to_vec();
         let alone = frame(vec![], &content, 0, 3).unwrap();
         let base = bytes.len();
