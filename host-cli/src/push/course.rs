@@ -80,7 +80,11 @@ impl Course {
                 self.state = if now < since + SURE { State::Alone(Some(since)) } else { State::Based };
             }
             State::Alone(_) => self.state = State::Alone(None),
-            // Who is crowded has no time to win at this end.
+            // It is the link that is seen then, and needs no trial.
+            State::Based if crowded && rate.is_some_and(|rate| rate >= FAST) && self.next != Duration::MAX => {
+                self.state = State::Alone(None);
+            }
+            // Whoever is crowded otherwise has no time to win at this end.
             State::Based if now >= self.next && !crowded => {
                 (self.next, self.pause) = (now + self.pause, (2 * self.pause).min(LONGEST));
                 self.state = State::Trying(Trial { begun: now, given, full: None });
@@ -155,7 +159,7 @@ mod tests {
     #[test]
     fn a_slow_link_is_tried_ever_more_rarely_and_not_for_long() {
         let mut course = Course::new(WORTH_A_TRIAL);
-        assert_eq!(course.choose(at(600), 0, Some(5 * MB), true), Choice::Based);
+        assert_eq!(course.choose(at(600), 0, Some(9 * MB), true), Choice::Based);
         assert_eq!(tried(&mut course, 1000, 299), Choice::Based);
         assert_eq!(course.choose(at(60_999), 0, None, false), Choice::Based);
         assert_eq!(tried(&mut course, 61_000, 201), Choice::Based);
@@ -175,6 +179,13 @@ mod tests {
             course.waited(next, 0, false);
         }
         assert_eq!(course.pause, LONGEST);
+    }
+
+    #[test]
+    fn a_link_that_is_seen_to_be_fast_needs_no_trial() {
+        let mut course = Course::new(WORTH_A_TRIAL);
+        assert_eq!(course.choose(at(3000), 0, Some(10 * MB), true), Choice::Alone);
+        assert_eq!(Course::new(1000).choose(at(3000), 0, Some(10 * MB), true), Choice::Based);
     }
 
     #[test]

@@ -114,6 +114,15 @@ impl Gauge {
         (self.waiting.load(Ordering::Relaxed), BLOCKS)
     }
 
+    /// How fast the link is.
+    pub fn speed(&self) -> MutexGuard<'_, Speed> {
+        self.speed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// For [patches](super::patch), which try the link.
+#[cfg(feature = "libzstd")]
+impl Gauge {
     /// Whether enough waits for the link that it need not wait for us.
     pub fn is_crowded(&self) -> bool {
         let (waiting, room) = self.read();
@@ -128,11 +137,6 @@ impl Gauge {
     /// All that was put in, bytes.
     pub fn given(&self) -> u64 {
         self.given.load(Ordering::Relaxed)
-    }
-
-    /// How fast the link is.
-    pub fn speed(&self) -> MutexGuard<'_, Speed> {
-        self.speed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
