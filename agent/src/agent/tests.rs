@@ -1,5 +1,6 @@
 //! What is remembered of an installation, and what may be gone on with.
 
+use super::begin::digest_matches;
 use super::*;
 use cygnet_protocol::extra::{Count, ExtraFiles};
 
