@@ -63,8 +63,7 @@ impl Place {
     pub fn start_with(&self, arguments: &[&OsStr]) -> Daemon {
         let notify = self.at("notify");
         let _ = std::fs::remove_file(&notify);
-        let notifications = UnixDatagram::bind(&notify).unwrap();
-        notifications.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let notifications = listen(UnixDatagram::bind(&notify).unwrap());
         let log = std::fs::File::create(self.at("log")).unwrap();
         let child = self
             .daemon()
@@ -95,10 +94,27 @@ impl Place {
     }
 }
 
+/// Hears all notifications, as systemd does: a socket holds ten, and then the daemon waits.
+fn listen(socket: UnixDatagram) -> Receiver<String> {
+    socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let (tell, notifications) = channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        loop {
+            // Nothing for a second is told as nothing: so the thread notices that nobody listens any more.
+            let count = socket.recv(&mut buffer).unwrap_or(0);
+            if tell.send(String::from_utf8_lossy(&buffer[..count]).into_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    notifications
+}
+
 /// A running daemon; its end is the end of this.
 pub struct Daemon {
     child: Child,
-    notifications: UnixDatagram,
+    notifications: Receiver<String>,
     log: PathBuf,
 }
 
@@ -110,11 +126,11 @@ impl Daemon {
     /// Waits for a line of sd_notify(3).
     pub fn notified(&mut self, line: &str) {
         let begin = Instant::now();
-        let mut buffer = [0; 4096];
         while begin.elapsed() < LIMIT {
-            // A time-out of the socket only leads to another look whether the daemon still runs.
-            if let Ok(count) = self.notifications.recv(&mut buffer) {
-                if String::from_utf8_lossy(&buffer[..count]).lines().any(|text| text == line) {
+            // A time-out only leads to another look whether the daemon still runs.
+            let said = self.notifications.recv_timeout(Duration::from_secs(1)).unwrap_or_default();
+            if !said.is_empty() {
+                if said.lines().any(|text| text == line) {
                     return;
                 }
             } else if let Some(status) = self.child.try_wait().unwrap() {
