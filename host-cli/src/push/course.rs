@@ -43,6 +43,8 @@ pub enum Choice {
 #[derive(Debug, Clone, Copy)]
 pub struct Course {
     state: State,
+    /// It goes on for long enough that a trial pays.
+    long: bool,
     /// When the next trial begins, and for how long the one after it is put off.
     next: Duration,
     pause: Duration,
@@ -67,8 +69,7 @@ struct Trial {
 impl Course {
     /// For a push of about so many NAR bytes.
     pub fn new(size: u64) -> Self {
-        let next = if size < WORTH_A_TRIAL { Duration::MAX } else { Duration::ZERO };
-        Self { state: State::Based, next, pause: AGAIN }
+        Self { state: State::Based, long: size >= WORTH_A_TRIAL, next: Duration::ZERO, pause: AGAIN }
     }
 
     /// How a frame is made, when the link was `given` so many bytes and [takes](super::speed) them at `rate`, and when it is
@@ -80,10 +81,9 @@ impl Course {
                 self.state = if now < since + SURE { State::Alone(Some(since)) } else { State::Based };
             }
             State::Alone(_) => self.state = State::Alone(None),
+            State::Based if !self.long => {}
             // It is the link that is seen then, and needs no trial.
-            State::Based if crowded && rate.is_some_and(|rate| rate >= FAST) && self.next != Duration::MAX => {
-                self.state = State::Alone(None);
-            }
+            State::Based if crowded && rate.is_some_and(|rate| rate >= FAST) => self.state = State::Alone(None),
             // Whoever is crowded otherwise has no time to win at this end.
             State::Based if now >= self.next && !crowded => {
                 (self.next, self.pause) = (now + self.pause, (2 * self.pause).min(LONGEST));

@@ -132,7 +132,7 @@ enum Output {
     Plain(Paced),
     /// Frames that look back on bases.
     #[cfg(feature = "libzstd")]
-    Patches(Patches<Queue>),
+    Patches(Box<Patches<Queue>>),
 }
 
 /// Changes between the kinds of frames.
@@ -208,7 +208,8 @@ impl Packer {
         if !matches!(self.output, Some(Output::Patches(_))) {
             let queue = self.idle()?;
             let (bases, follow) = (Bases::new(STORE_DIR.into(), self.code), self.follow());
-            self.output = Some(Output::Patches(Patches::new(queue, bases, follow, self.link.clone())?));
+            let patches = Patches::new(queue, bases, follow, self.link.clone())?;
+            self.output = Some(Output::Patches(Box::new(patches)));
         }
         match &mut self.output {
             Some(Output::Patches(patches)) => Ok(patches),
