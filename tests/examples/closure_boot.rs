@@ -91,11 +91,11 @@ fn main() -> Result<()> {
     let settings = Settings::new(pi.keys().user_public()?, Variant::Full);
     let closure = closure::build(&here.cache, &settings)?;
     say(&format!("built {} paths, {} bytes", closure.paths, closure.nar_size));
-    disk_of(&Nix::new(&here.cache)?, &closure.toplevel, pi.ssd("CYGCOPY")?)?;
+    disk_of(&Nix::new(&here.cache)?, &closure.toplevel, &pi.ssd("CYGCOPY")?.image)?;
     say("made a disk of them");
 
     let toplevel = format!("TOPLEVEL={}", closure.toplevel.display());
-    pi.boot_from_card()?;
+    pi.power_on()?;
     pi.wait_ssh(PATIENCE)?;
     say("the card's system is up");
     pi.sh(&format!("{toplevel}; {INSTALL}"))?;
@@ -110,7 +110,8 @@ fn main() -> Result<()> {
     pi.wait_off(PATIENCE)?;
     say("exported, and off");
 
-    pi.boot_from_ssd(false)?;
+    pi.pull_card()?;
+    pi.power_on()?;
     pi.wait_serial("Starting kernel", PATIENCE)?;
     say("U-Boot started the kernel");
     pi.wait_serial("Stage 2", PATIENCE)?;

@@ -9,7 +9,7 @@ use cygnet_tests::pi::{Settings, prepare};
 fn main() -> Result<()> {
     let parts = prepare(&Settings::default_here()?)?;
     let mut pi = parts.pi().access_point(&AccessPoint::wpa2("home", "correct horse")).second_cable().build()?;
-    pi.boot_from_card()?;
+    pi.power_on()?;
     pi.air().wait()?;
     eprintln!("the Pi is on; its console is in {}", pi.dir().display());
     for line in std::io::stdin().lines() {

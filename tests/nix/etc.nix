@@ -134,6 +134,13 @@ let
       ClientIdentifier=mac
       UseHostname=no
     '';
+    # A slow machine, or one that others want too, loses time and nothing else: with systemd's 90 s a disk that comes late ends in
+    # emergency mode, where nobody can reach the system.
+    "systemd/system.conf.d/patience.conf" = ''
+      [Manager]
+      DefaultDeviceTimeoutSec=15min
+      DefaultTimeoutStartSec=15min
+    '';
     "systemd/journald.conf.d/console.conf" = ''
       [Journal]
       Storage=volatile

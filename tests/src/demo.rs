@@ -1,6 +1,7 @@
 //! `cargo demo`: everything once, from the card to the installed system, with the real programs, and a table at the end.
 
 use crate::closure;
+use crate::patience::BOOT;
 use crate::pi::air::AccessPoint;
 use crate::pi::{Dhcp, Dns, Pi};
 use crate::site::Site;
@@ -14,8 +15,6 @@ use std::time::{Duration, Instant};
 
 /// Room for the system, its swap and ZFS's reserve, bytes.
 const SSD: u64 = 6 << 30;
-/// An emulated boot takes half a minute on two quiet cores; this is for busy ones.
-const BOOT: Duration = Duration::from_secs(300);
 
 /// The network in the Pi's settings, and in the simulated air: there is no other way to it until it is installed.
 const NETWORK: &str = "cygnet \u{1f9a2}";
@@ -44,7 +43,14 @@ pub fn run() -> Result<()> {
     eprintln!("{}: {} store paths, {} MB", system.toplevel.display(), system.paths, system.nar_size / 1_000_000);
 
     let result = install(&mut clock, &mut pi, &Site::new(&programs.cygnet), &system);
-    let summary = result.with_context(|| format!("the serial console's log is in {}", pi.dir().display()))?;
+    let summary = match result {
+        Ok(summary) => summary,
+        Err(error) => {
+            let kept = settings.work.join("failed").join("demo");
+            pi.keep_logs(&kept)?;
+            return Err(error.context(format!("{}\nits logs are kept in {}", pi.condition(), kept.display())));
+        }
+    };
 
     let size = fs::metadata(&programs.agent).context("looking at the agent")?.len();
     let report = json!({
@@ -71,7 +77,7 @@ fn install(clock: &mut Clock, pi: &mut Pi, site: &Site, system: &closure::Closur
     heading(&format!("Switching the Pi on, with the card in it; all it has is WiFi, “{NETWORK}”"));
     // As at home, where the router answers for names, too.
     pi.lan().set_dhcp(&Dhcp { dns: Dns::Us, ..Dhcp::default() })?;
-    pi.boot_from_card()?;
+    pi.power_on()?;
 
     heading("$ cygnet discover --first");
     clock.time("Boot from the card until discovered", || {
@@ -99,7 +105,7 @@ fn install(clock: &mut Clock, pi: &mut Pi, site: &Site, system: &closure::Closur
         let arguments = [&["install", &host, "--yes", &digest, "--json"], &what[..]].concat();
         let command = site.cygnet(pi, &arguments);
         site.install_through_reboot(command, pi, |pi| {
-            heading("The Pi reboots: its firmware starts U-Boot, which looks at the SSD first");
+            heading("The Pi reboots, without its card: its firmware starts U-Boot, which finds the SSD");
             // The same network, in the air around the system that was installed.
             pi.air().set(&home())
         })

@@ -1,6 +1,7 @@
 //! `cargo demo`, `cargo verify`, `cargo fuzz-all`, `cargo bench-online` and `cargo bench-push`.
 
 use cygnet_tests::bench::options::{self, Options};
+use cygnet_tests::{play, verify};
 use std::process::ExitCode;
 
 const HELP: &str = "\
@@ -9,6 +10,10 @@ Usage:
   cargo verify            run every test: unit, integration, and the scenarios in the virtual Pi
   cargo verify -- NAME…   run only the scenarios whose name contains NAME
   cargo verify -- --list  name the scenarios
+  cargo verify -- --changed     run what the changes since the main branch can touch
+  cargo verify -- --reverse     run in the reverse order
+  cargo verify -- --one-by-one  run one scenario at a time
+  cargo pi                a virtual Pi to play with; `-- --help` says more
   cargo fuzz-all          run every fuzz target for a while; `-- --help` says more
   cargo bench-online      compare the time to an address over WiFi with that of wpa_supplicant and networkd alone
   cargo bench-push        compare pushes of closures with what others do; `-- --help` says more
@@ -24,20 +29,30 @@ fn main() -> ExitCode {
             Ok(())
         }
         ["verify", "--list"] => {
-            cygnet_tests::verify::list();
+            verify::list();
             Ok(())
         }
-        ["verify", names @ ..] if names.iter().all(|name| !name.starts_with('-')) => cygnet_tests::verify::run(names),
+        ["verify", words @ ..] if !words.iter().any(|word| ["--help", "-h"].contains(word)) => {
+            match verify::Request::parse(words) {
+                Ok(request) => verify::run(&request),
+                Err(why) => return misuse(&why, HELP),
+            }
+        }
+        ["pi", "--help" | "-h"] => {
+            print!("{}", play::HELP);
+            Ok(())
+        }
+        ["pi", words @ ..] => match play::Request::parse(words) {
+            Ok(request) => play::run(&request),
+            Err(why) => return misuse(&why, play::HELP),
+        },
         ["bench-push", "--help" | "-h"] => {
             print!("{}", options::HELP);
             Ok(())
         }
         ["bench-push", words @ ..] => match Options::parse(words) {
             Ok(options) => cygnet_tests::bench::measure_all(&options),
-            Err(why) => {
-                eprint!("{why}\n\n{}", options::HELP);
-                return ExitCode::from(2);
-            }
+            Err(why) => return misuse(&why.to_string(), options::HELP),
         },
         ["fuzz-all", "--help" | "-h"] => {
             print!("{}", cygnet_tests::fuzz::HELP);
@@ -60,4 +75,9 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn misuse(why: &str, help: &str) -> ExitCode {
+    eprint!("{why}\n\n{help}");
+    ExitCode::from(2)
 }

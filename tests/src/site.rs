@@ -1,7 +1,7 @@
 //! The real `cygnet`, run from outside the Pi, inside its network.
 
 use crate::host::run::trace;
-use crate::pi::Pi;
+use crate::pi::{Lan, Pi};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
@@ -30,7 +30,12 @@ impl Site {
 
     /// `cygnet` on the Pi's network, without its keys.
     pub fn bare(&self, pi: &Pi, arguments: &[&str]) -> Command {
-        let mut command = pi.command(&self.cygnet.to_string_lossy());
+        self.on(pi.lan(), arguments)
+    }
+
+    /// `cygnet` on a network, without anybody's keys.
+    pub fn on(&self, lan: &Lan, arguments: &[&str]) -> Command {
+        let mut command = lan.command(&self.cygnet.to_string_lossy());
         command
             .args(arguments)
             .args(["-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"])
@@ -59,8 +64,8 @@ impl Site {
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().context("starting cygnet")
     }
 
-    /// Runs `cygnet install … --json` to its end, and does what the firmware of a real Pi does meanwhile: when the Pi
-    /// reboots, it starts what is on the SSD, and calls `rebooted`. Returns the summary.
+    /// Runs `cygnet install … --json` to its end. When the Pi reboots, somebody pulls its card, because its firmware would
+    /// start the card's system again; then it calls `rebooted`. Returns the summary.
     ///
     /// # Errors
     /// If it fails, prints no summary, or the Pi can't be started again.
@@ -81,7 +86,9 @@ impl Site {
                 break status;
             }
             if !started_again && !pi.is_on() {
-                pi.boot_from_ssd(true)?;
+                eprintln!("somebody pulls the card: the Pi would start from it again");
+                pi.pull_card()?;
+                pi.power_on()?;
                 started_again = true;
                 rebooted(pi)?;
             }

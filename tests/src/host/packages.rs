@@ -20,6 +20,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("fdisk", "partitions the card image"),
     ("gdisk", "reads the GPT that an installation wrote"),
     ("parted", "lists partitions for comparisons"),
+    ("qemu-utils", "keeps the disks of a Pi that is saved, and lays others over them"),
     ("kmod", "indexes the card's kernel modules"),
     ("xz-utils", "unpacks kernel modules for the initial RAM disk"),
     ("cpio", "looks into initial RAM disks"),

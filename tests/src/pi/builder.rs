@@ -1,7 +1,7 @@
 //! What a virtual Pi will be, before it is made.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,19 +9,22 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result};
 
 use super::air::{self, AccessPoint};
+use super::disk::{Disk, Format};
 use super::login::Keys;
 use super::machine::Pi;
 use super::net::Lan;
-use super::vm::{CARD_SERIAL, Disk, Extras, Machine};
+use super::state::Saved;
+use super::vm::{Board, CARD_SERIAL, Extras, Machine};
 use super::{Parts, card};
 
 /// Pis made by this process; each has a directory of its own.
 static MADE: AtomicU32 = AtomicU32::new(0);
 
 /// What a Pi will be.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Builder<'a> {
     parts: &'a Parts,
+    raspi3b: bool,
     memory: u32,
     cores: u32,
     ssds: Vec<(String, u64)>,
@@ -40,6 +43,7 @@ impl<'a> Builder<'a> {
     pub(super) fn new(parts: &'a Parts) -> Builder<'a> {
         Builder {
             parts,
+            raspi3b: false,
             memory: 1024,
             cores: 1,
             ssds: Vec::new(),
@@ -53,6 +57,13 @@ impl<'a> Builder<'a> {
             card: None,
             stranger: false,
         }
+    }
+
+    /// A Raspberry Pi 3 Model B instead of QEMU's own board. It has 4 cores, 1 GiB, and room for one SSD.
+    #[must_use]
+    pub fn raspi3b(mut self) -> Self {
+        self.raspi3b = true;
+        self
     }
 
     /// Memory in MiB; 1024 if not said.
@@ -153,18 +164,35 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// What a saved state has to fit: all that is described here, but for where the agent's file is.
+    #[must_use]
+    pub fn shape(&self) -> String {
+        let mut plain = self.clone();
+        (plain.agent, plain.card, plain.lan) = (None, None, None);
+        let Builder { parts, raspi3b, memory, cores, ssds, seed, fat, wifi, second_cable, act_led, stranger, .. } =
+            plain;
+        format!(
+            "{:?} {:?}",
+            (&parts.emulator, raspi3b, memory, cores, ssds, seed),
+            (fat, wifi, second_cable, act_led, stranger)
+        )
+    }
+
     /// Makes the Pi, switched off: its card, its SSDs, its keys and its place on the network.
     ///
     /// # Errors
     /// If there is no room, no right to make network namespaces, or the agent's files are missing.
-    pub fn build(mut self) -> Result<Pi> {
-        let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let dir = self.parts.work.join(format!("{}-{number}", std::process::id()));
-        if dir.exists() {
-            // Left by a process that had our number before us.
-            fs::remove_dir_all(&dir).with_context(|| format!("removing {}", dir.display()))?;
-        }
-        fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
+    pub fn build(self) -> Result<Pi> {
+        self.make(None)
+    }
+
+    /// Makes the Pi as it was when its state was saved, halted, with disks that begin as they were.
+    pub(super) fn build_as(self, saved: &Saved) -> Result<Pi> {
+        self.make(Some(saved))
+    }
+
+    fn make(mut self, saved: Option<&Saved>) -> Result<Pi> {
+        let dir = self.directory()?;
         let lan = match self.lan.take() {
             Some(lan) => lan,
             None => Arc::new(Lan::new()?),
@@ -181,37 +209,33 @@ impl<'a> Builder<'a> {
         if self.second_cable {
             let second = lan.port()?;
             addresses = format!("{addresses},{}", second.address);
-            extras.second_cable = Some((second, sockets.join("qmp")));
+            extras.second_cable = Some(second);
         }
-        let keys = Keys::generate(&dir, &addresses)?;
-
-        let card_image = dir.join("card.img");
-        card::copy(self.card.as_deref().unwrap_or(&self.parts.card), &card_image)?;
-        for (name, bytes) in &self.fat {
-            card::write_fat(&card_image, name, bytes)?;
-        }
-        let mut ssds = Vec::new();
-        for (serial, size) in &self.ssds {
-            let image = dir.join(format!("{serial}.img"));
-            let file = File::create(&image).with_context(|| format!("creating {}", image.display()))?;
-            file.set_len(*size).with_context(|| format!("sizing {}", image.display()))?;
-            ssds.push(Disk { serial: serial.clone(), image });
-        }
-
+        let keys = match saved {
+            Some(saved) => Keys::kept(&saved.keys(), &dir)?,
+            None => Keys::generate(&dir, &addresses, &self.parts.user_key)?,
+        };
+        let (card, ssds) = match saved {
+            Some(saved) => self.disks_as(saved, &dir)?,
+            None => self.new_disks(&dir)?,
+        };
         let mut pi = Pi {
             parts: self.parts.clone(),
             machine: Machine {
                 emulator: self.parts.emulator.clone(),
+                board: self.board(),
                 memory: self.memory,
                 cores: self.cores,
-                disks: Vec::new(),
+                card,
+                ssds,
                 port,
+                monitor: sockets.join("qmp"),
                 extras,
             },
-            card: Disk { serial: CARD_SERIAL.into(), image: card_image },
-            ssds,
-            seed: self.seed,
+            pulled: None,
+            seed: self.seed.clone(),
             links: BTreeMap::new(),
+            on_card: None,
             pty: None,
             keys,
             boots: 0,
@@ -221,11 +245,21 @@ impl<'a> Builder<'a> {
             sockets,
             dir,
         };
+        self.finish(&mut pi)?;
+        if saved.is_some() {
+            // The card has it from the boot before.
+            pi.on_card = Some(pi.boot_files()?);
+        }
+        Ok(pi)
+    }
+
+    /// Files that the card's system has because of what the Pi is.
+    fn finish(&self, pi: &mut Pi) -> Result<()> {
         if self.wifi {
-            air::install(&mut pi);
+            air::install(pi);
         }
         if self.act_led {
-            air::install_led(&mut pi);
+            air::install_led(pi);
         }
         if !self.stranger {
             let authorized = pi.keys.user_public()?.into_bytes();
@@ -235,9 +269,45 @@ impl<'a> Builder<'a> {
             let public = pi.keys.host_public()?.into_bytes();
             pi.set_file("etc/ssh/ssh_host_ed25519_key.pub", 0o644, public);
         }
-        if let Some(agent) = &self.agent {
-            pi.set_agent(agent)?;
+        self.agent.as_deref().map_or(Ok(()), |agent| pi.set_agent(agent))
+    }
+
+    fn directory(&self) -> Result<PathBuf> {
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let dir = self.parts.work.join(format!("{}-{number}", std::process::id()));
+        if dir.exists() {
+            // Left by a process that had our number before us.
+            fs::remove_dir_all(&dir).with_context(|| format!("removing {}", dir.display()))?;
         }
-        Ok(pi)
+        fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
+        Ok(dir)
+    }
+
+    fn board(&self) -> Board {
+        let firmware = &self.parts.firmware;
+        if self.raspi3b {
+            Board::Raspi3b { u_boot: firmware.u_boot_pi3.clone(), device_tree: firmware.tree_pi3.clone() }
+        } else {
+            Board::Virt { u_boot: firmware.u_boot_virt.clone() }
+        }
+    }
+
+    fn new_disks(&self, dir: &Path) -> Result<(Option<Disk>, Vec<Disk>)> {
+        let image = dir.join(format!("{CARD_SERIAL}.img"));
+        card::copy(self.card.as_deref().unwrap_or(&self.parts.card), &image)?;
+        for (name, bytes) in &self.fat {
+            card::write_fat(&image, name, bytes)?;
+        }
+        let ssds = self.ssds.iter().map(|(serial, size)| Disk::blank(serial, dir.join(format!("{serial}.img")), *size));
+        let ssds = ssds.collect::<Result<_>>()?;
+        Ok((Some(Disk { serial: CARD_SERIAL.into(), image, format: Format::Raw }), ssds))
+    }
+
+    fn disks_as(&self, saved: &Saved, dir: &Path) -> Result<(Option<Disk>, Vec<Disk>)> {
+        let over = |serial: &str| Disk::over(serial, &saved.image(serial), dir.join(format!("{serial}.qcow2")));
+        let ssds = self.ssds.iter().map(|(serial, _)| over(serial)).collect::<Result<_>>()?;
+        // Somebody may have pulled it.
+        let card = saved.image(CARD_SERIAL).exists().then(|| over(CARD_SERIAL)).transpose()?;
+        Ok((card, ssds))
     }
 }

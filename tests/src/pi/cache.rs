@@ -10,6 +10,12 @@ use sha2::{Digest, Sha256};
 /// How many entries of one kind are kept; older ones belong to kernels and packages that are gone from the mirror.
 const KEPT: usize = 4;
 
+/// How many states of one name are kept: a present one, and one of another checkout. Each is as large as a Pi's memory and disks.
+const KEPT_STATES: usize = 2;
+
+/// Where saved states are: a kind for each name, so that one is made while another is taken.
+pub const STATES: &str = "states";
+
 /// How directories of builds under way are named.
 const UNFINISHED: &str = ".new-";
 
@@ -47,7 +53,9 @@ pub fn entry(
 
     let done = shelf.join(key);
     if done.is_dir() {
-        eprintln!("virtual Pi: {kind} {key}: from the cache");
+        if !kind.starts_with(STATES) {
+            eprintln!("virtual Pi: {kind} {key}: from the cache");
+        }
         // What is used stays; a failure to say so costs only a rebuild.
         let _ = File::open(&done).and_then(|dir| dir.set_modified(SystemTime::now()));
         return Ok(done);
@@ -63,7 +71,7 @@ pub fn entry(
     let fresh = fresh.keep();
     fs::rename(&fresh, &done).with_context(|| format!("naming {}", done.display()))?;
     eprintln!("virtual Pi: {kind} {key}: made in {:.0} s", started.elapsed().as_secs_f64());
-    prune(&shelf);
+    prune(&shelf, if kind.starts_with(STATES) { KEPT_STATES } else { KEPT });
     Ok(done)
 }
 
@@ -102,7 +110,7 @@ fn remove_unfinished(shelf: &Path) {
 }
 
 /// Removes the entries that weren't used for longest. What can't be removed stays.
-fn prune(shelf: &Path) {
+fn prune(shelf: &Path, kept: usize) {
     let Ok(entries) = fs::read_dir(shelf) else {
         return;
     };
@@ -112,7 +120,7 @@ fn prune(shelf: &Path) {
         .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
         .collect();
     aged.sort();
-    let surplus = aged.len().saturating_sub(KEPT);
+    let surplus = aged.len().saturating_sub(kept);
     for (_, path) in aged.into_iter().take(surplus) {
         let _ = fs::remove_dir_all(path);
     }

@@ -16,7 +16,7 @@ use crate::host::run::{file_tail, tool, trace};
 const READY: &str = "DHCP, sockets bound exclusively to interface";
 
 /// How long it takes at most to say so.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = crate::patience::SOON;
 
 /// How the network gives addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,11 +15,31 @@ use crate::host::run::{tool, try_output};
 
 /// What must be loaded before the root can be mounted. `crc32c_generic` is asked for by ext4 at mount, not by depmod's list.
 /// The network card's driver would otherwise wait for udev's turn, and the address with it.
-const WANTED: &[&str] =
-    &["crc32c_generic", "virtio_blk", "ext4", "vfat", "nls_cp437", "nls_ascii", "nls_utf8", "virtio_net"];
+const WANTED: &[&str] = &["crc32c_generic", "ext4", "vfat", "nls_cp437", "nls_ascii", "nls_utf8"];
+
+/// What each board needs besides: the word in its device tree's `compatible`, the name of its list, its modules. A Pi has its
+/// card behind one of two controllers, and dwc2 wants its phy's driver first.
+const BOARDS: &[(&str, &str, &[&str])] = &[
+    ("linux,dummy-virt", "virt", &["virtio_blk", "virtio_net"]),
+    (
+        "brcm,bcm2837",
+        "pi3",
+        &[
+            "bcm2835",
+            "sdhci_iproc",
+            "phy_generic",
+            "dwc2",
+            "usb_storage",
+            "sd_mod",
+            "cdc_ether",
+            "cdc_subset",
+            "bcm2835_wdt",
+        ],
+    ),
+];
 
 /// Increased whenever the script or the archive's shape changes.
-const RECIPE: u32 = 4;
+const RECIPE: u32 = 5;
 
 fn script() -> String {
     format!(
@@ -29,19 +49,27 @@ export PATH=/bin
 mount -t devtmpfs dev /dev
 mount -t proc proc /proc
 mount -t sysfs sys /sys
-while read -r module; do insmod "/modules/$module" || echo "initrd: $module can't be loaded"; done < /modules/order
+load() {{ while read -r module; do insmod "/modules/$module" || echo "initrd: $module can't be loaded"; done < "/modules/$1"; }}
+load order
+compatible=$(tr '\\0' ' ' < /proc/device-tree/compatible)
+case $compatible in
+{cases}*) echo "initrd: no list of modules for $compatible"; poweroff -f ;;
+esac
 
-# The card is known by its serial number: which letter it gets depends on what else is attached.
+# A card in an SD slot is known by its controller, a virtual one by its serial number: which letter it gets depends on what
+# else is attached.
 find_card() {{
   for disk in /sys/block/vd*; do
     if [ "$(cat "$disk/serial" 2>/dev/null)" = {serial} ]; then card="/dev/${{disk##*/}}"; fi
   done
+  if [ -b /dev/mmcblk0 ]; then card=/dev/mmcblk0p; fi
   [ -b "${{card}}{partition}" ]
 }}
+# A busy machine takes its time.
 tries=0
 until find_card; do
   tries=$((tries + 1))
-  if [ $tries -gt 300 ]; then echo "initrd: no card with the serial number {serial}"; poweroff -f; fi
+  if [ $tries -gt 1200 ]; then echo "initrd: no card with the serial number {serial}, and none in the SD slot"; poweroff -f; fi
   sleep 0.1
 done
 mount -t ext4 "${{card}}{partition}" /root || {{ echo "initrd: ${{card}}{partition} can't be mounted"; poweroff -f; }}
@@ -51,6 +79,7 @@ if [ -d /{seed} ]; then cp -a /{seed}/. /root/; fi
 for dir in dev proc sys; do mount --move /$dir /root/$dir; done
 exec switch_root /root /sbin/init
 "#,
+        cases = BOARDS.iter().map(|(word, list, _)| format!("*{word}*) load {list} ;;\n")).collect::<String>(),
         serial = vm::CARD_SERIAL,
         partition = ROOT_PARTITION,
         fat = FAT_PARTITION,
@@ -82,14 +111,24 @@ pub fn initrd(cache_dir: &Path, kernel: &Kernel) -> Result<PathBuf> {
         }
         archive.file("init", 0o755, script().as_bytes())?;
         archive.file("bin/busybox", 0o755, &binary)?;
-        let mut order = String::new();
-        for path in closure(&kernel.modules(), WANTED)? {
-            let (name, content) = plain_module(&kernel.modules().join(path))?;
-            archive.file(&format!("modules/{name}"), 0o644, &content)?;
-            order.push_str(&name);
-            order.push('\n');
+        let mut packed = BTreeSet::new();
+        let base = closure(&kernel.modules(), WANTED)?;
+        let lists = BOARDS.iter().map(|(_, name, modules)| (*name, *modules)).chain([("order", WANTED)]);
+        for (list, modules) in lists {
+            let mut order = String::new();
+            for path in closure(&kernel.modules(), modules)? {
+                if list != "order" && base.contains(&path) {
+                    continue;
+                }
+                let (name, content) = plain_module(&kernel.modules().join(path))?;
+                if packed.insert(name.clone()) {
+                    archive.file(&format!("modules/{name}"), 0o644, &content)?;
+                }
+                order.push_str(&name);
+                order.push('\n');
+            }
+            archive.file(&format!("modules/{list}"), 0o644, order.as_bytes())?;
         }
-        archive.file("modules/order", 0o644, order.as_bytes())?;
         let to = out.join("initrd.img");
         fs::write(&to, archive.finish()?).with_context(|| format!("writing {}", to.display()))
     })?;

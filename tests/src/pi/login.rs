@@ -1,13 +1,17 @@
 //! Logging in on the Pi: keys made for one Pi, and one connection that all commands share.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use super::net::Lan;
 use crate::host::run::{run, tool, trace, try_output};
+
+/// All that belongs to [`Keys`].
+const FILES: &[&str] = &["host_key", "host_key.pub", "user_key", "user_key.pub", "known_hosts"];
 
 /// The keys of one Pi and of the person who uses it.
 #[derive(Debug, Clone)]
@@ -16,23 +20,49 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Makes a key pair for the Pi and one for its user.
+    /// Makes a key pair for the Pi at `host`, in `dir`. Its user is the one whose keys are in `user`.
     ///
     /// # Errors
     /// If ssh-keygen isn't there or `dir` can't be written.
-    pub fn generate(dir: &Path, host: &str) -> Result<Keys> {
-        for (name, comment) in [("host", "pi"), ("user", "cygnet-tests")] {
-            let file = dir.join(format!("{name}_key"));
-            if file.exists() {
-                continue;
-            }
-            run(tool("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"]).arg(&file))
-                .with_context(|| format!("making the {name} key"))?;
-        }
+    pub fn generate(dir: &Path, host: &str, user: &Path) -> Result<Keys> {
+        make_pair(&dir.join("host_key"), "pi")?;
+        copy_files(user, dir)?;
         let keys = Keys { dir: dir.to_owned() };
         let known = format!("{host} {}", keys.host_public()?);
         fs::write(keys.known_hosts(), known).context("writing known_hosts")?;
         Ok(keys)
+    }
+
+    /// Makes the key pair of somebody who uses Pis, in `dir`. The same one for every Pi: it is in the closures that are installed.
+    ///
+    /// # Errors
+    /// If ssh-keygen isn't there or `dir` can't be written.
+    pub fn generate_user(dir: &Path) -> Result<()> {
+        make_pair(&dir.join("user_key"), "cygnet-tests")
+    }
+
+    /// The keys of a Pi whose state was saved with [`Keys::keep`].
+    ///
+    /// # Errors
+    /// If they can't be copied.
+    pub fn kept(from: &Path, dir: &Path) -> Result<Keys> {
+        copy_files(from, dir)?;
+        Ok(Keys { dir: dir.to_owned() })
+    }
+
+    /// Keeps the keys in a directory, beside a saved state.
+    ///
+    /// # Errors
+    /// If they can't be copied.
+    pub fn keep(&self, to: &Path) -> Result<()> {
+        fs::create_dir_all(to).with_context(|| format!("creating {}", to.display()))?;
+        for name in FILES {
+            let from = self.dir.join(name);
+            if from.exists() {
+                copy(&from, &to.join(name))?;
+            }
+        }
+        Ok(())
     }
 
     /// The user's private key file, for `ssh -i`.
@@ -106,6 +136,21 @@ impl Keys {
     }
 }
 
+fn make_pair(file: &Path, comment: &str) -> Result<()> {
+    run(tool("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"]).arg(file))
+        .with_context(|| format!("making the key {}", file.display()))
+}
+
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    let mut present = FILES.iter().filter(|name| from.join(name).exists());
+    present.try_for_each(|name| copy(&from.join(name), &to.join(name)))
+}
+
+/// With its mode: ssh refuses a private key that others may read.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).with_context(|| format!("copying {} to {}", from.display(), to.display())).map(drop)
+}
+
 /// A connection that stays open: an emulated handshake takes seconds, a command over an open one a fraction.
 #[derive(Debug)]
 pub struct Connection {
@@ -122,16 +167,8 @@ impl Connection {
     /// If ssh can't be started, or it was answered and refused: waiting wouldn't help then.
     pub fn open(lan: &Lan, keys: &Keys, address: &str, socket: &Path) -> Result<Option<Connection>> {
         let options = keys.options();
-        let mut probe = lan.command("ssh");
-        probe.args(&options).arg(format!("root@{address}")).arg("true");
-        let output = try_output(&mut probe)?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            if said.contains("Permission denied") || said.contains("verification failed") {
-                bail!("the Pi refused the login: {}", said.trim());
-            }
-            return Ok(None);
-        }
+        let log = socket.with_extension("log");
+        let complaints = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
         let mut master = lan.command("ssh");
         master
             .args(["-M", "-N", "-S"])
@@ -140,10 +177,28 @@ impl Connection {
             .arg(format!("root@{address}"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null());
+            .stderr(complaints);
         trace(&master);
-        let master = master.spawn().context("starting ssh")?;
-        Ok(Some(Connection { master, socket: socket.to_owned(), options, address: address.to_owned() }))
+        let mut connection = Connection {
+            master: master.spawn().context("starting ssh")?,
+            socket: socket.to_owned(),
+            options,
+            address: address.to_owned(),
+        };
+        // It makes its socket once it is logged in, and says so to nobody.
+        loop {
+            if socket.exists() {
+                return Ok(Some(connection));
+            }
+            if connection.master.try_wait().context("waiting for ssh")?.is_some() {
+                let said = fs::read_to_string(&log).unwrap_or_default();
+                if said.contains("Permission denied") || said.contains("verification failed") {
+                    bail!("the Pi refused the login: {}", said.trim());
+                }
+                return Ok(None);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// A command that runs `command`, one line for the Pi's shell, on the Pi. Before the master is up, and after it ended,

@@ -1,7 +1,7 @@
 //! One virtual Pi from its first boot to its last: the handle that scenarios hold.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -13,12 +13,15 @@ use anyhow::{Context, Result, bail};
 use super::Parts;
 use super::air::Air;
 use super::archive::{Archive, SEED};
+use super::disk::Disk;
 use super::login::{Connection, Keys, quoted};
 use super::net::{Lan, Port};
 use super::pty::Pty;
 use super::rig::{self, Answer, Place, Rig};
 use super::serial::Serial;
-use super::vm::{Disk, Machine, Running, Start};
+use super::vm::{Board, Machine, Running, Start, raspi3b, virt};
+use super::{cache, card};
+use crate::host::run::stdout_of;
 
 /// The unit that is enabled; every other unit of the agent is started by it.
 const AGENT_UNIT: &str = "cygnetd.service";
@@ -31,16 +34,25 @@ pub struct Pi {
     pub(super) running: Option<Running>,
     pub(super) parts: Parts,
     pub(super) machine: Machine,
-    pub(super) card: Disk,
-    pub(super) ssds: Vec<Disk>,
+    /// The card, while somebody has it in their hand.
+    pub(super) pulled: Option<Disk>,
     pub(super) seed: BTreeMap<String, (u32, Vec<u8>)>,
     pub(super) links: BTreeMap<String, String>,
+    /// What was last written onto the card's root for its boot.
+    pub(super) on_card: Option<BootFiles>,
     pub(super) pty: Option<Pty>,
     pub(super) keys: Keys,
     pub(super) boots: u32,
     pub(super) lan: Arc<Lan>,
     pub(super) sockets: PathBuf,
     pub(super) dir: PathBuf,
+}
+
+/// What a card's root has for its boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct BootFiles {
+    initrd: String,
+    command_line: &'static str,
 }
 
 impl Pi {
@@ -85,41 +97,32 @@ impl Pi {
         Ok(())
     }
 
-    /// Switches the Pi on with its card as the boot medium. Returns at once; wait for what should appear.
+    /// Switches the Pi on. Its firmware looks at the card first, as on a Pi. Returns at once; wait for what should appear.
     ///
     /// # Errors
     /// If it is on already or QEMU can't be started.
-    pub fn boot_from_card(&mut self) -> Result<()> {
-        let initrd = self.dir.join("initrd.img");
-        let mut bytes =
-            fs::read(&self.parts.initrd).with_context(|| format!("reading {}", self.parts.initrd.display()))?;
-        bytes.extend(self.seed_archive()?);
-        fs::write(&initrd, bytes).with_context(|| format!("writing {}", initrd.display()))?;
-        let disks = std::iter::once(&self.card).chain(&self.ssds).cloned().collect();
-        let image = self.parts.kernel.image.clone();
-        self.start(disks, &Start::Kernel { image, initrd })
-    }
-
-    /// Switches the Pi on with its firmware looking at the SSDs first. With `card_inserted` the card is there as the last
-    /// disk.
-    ///
-    /// # Errors
-    /// If it is on already or QEMU can't be started.
-    pub fn boot_from_ssd(&mut self, card_inserted: bool) -> Result<()> {
-        let mut disks = self.ssds.clone();
-        if card_inserted {
-            disks.push(self.card.clone());
-        }
-        self.start(disks, &Start::UBoot(self.parts.u_boot.clone()))
-    }
-
-    fn start(&mut self, disks: Vec<Disk>, how: &Start) -> Result<()> {
+    pub fn power_on(&mut self) -> Result<()> {
         if self.is_on() {
             bail!("this Pi is on already; switch it off before it is started again");
         }
+        let now = self.boot_files()?;
+        if self.on_card.as_ref() != Some(&now)
+            && let Some(disk) = &mut self.machine.card
+        {
+            disk.flatten()?;
+            let mut initrd =
+                fs::read(&self.parts.initrd).with_context(|| format!("reading {}", self.parts.initrd.display()))?;
+            initrd.extend(self.seed_archive()?);
+            let disk = self.machine.card.as_ref().context("there is no card")?;
+            card::write_boot(&disk.image, &initrd, now.command_line).context("writing the card's own boot files")?;
+            self.on_card = Some(now);
+        }
+        self.start(Start::Power)
+    }
+
+    pub(super) fn start(&mut self, how: Start<'_>) -> Result<()> {
         self.connection = None;
         self.boots += 1;
-        self.machine.disks = disks;
         let log = self.dir.join(format!("console-{}.log", self.boots));
         let running = self.machine.start(&self.lan, how, &log)?;
         if let Some(pty) = &self.pty {
@@ -127,6 +130,49 @@ impl Pi {
         }
         self.running = Some(running);
         Ok(())
+    }
+
+    /// What the card's root should have for its next boot.
+    pub(super) fn boot_files(&self) -> Result<BootFiles> {
+        let initrd = cache::key(&[self.parts.initrd.to_string_lossy().as_bytes(), &self.seed_archive()?]);
+        let command_line = match self.machine.board {
+            Board::Virt { .. } => virt::COMMAND_LINE,
+            Board::Raspi3b { .. } => raspi3b::COMMAND_LINE,
+        };
+        Ok(BootFiles { initrd, command_line })
+    }
+
+    /// Somebody pulls the card out of the Pi, which is off.
+    ///
+    /// # Errors
+    /// If it is on, or there is no card in it.
+    pub fn pull_card(&mut self) -> Result<()> {
+        if self.is_on() {
+            bail!("this Pi is on; nobody pulls its card now");
+        }
+        self.pulled = Some(self.machine.card.take().context("there is no card in this Pi")?);
+        Ok(())
+    }
+
+    /// Somebody puts the card back.
+    ///
+    /// # Errors
+    /// If it is on, or the card is in it.
+    pub fn put_card_back(&mut self) -> Result<()> {
+        if self.is_on() {
+            bail!("this Pi is on; nobody puts a card into it now");
+        }
+        self.machine.card = Some(self.pulled.take().context("nobody has pulled the card of this Pi")?);
+        Ok(())
+    }
+
+    /// A reboot is the machine's own from now on: it starts again by itself. Until then it stays off, and the harness sees that it
+    /// wanted to.
+    ///
+    /// # Errors
+    /// If it is off.
+    pub fn let_it_reboot(&self) -> Result<()> {
+        self.running()?.monitor().set_reboots(true)
     }
 
     fn seed_archive(&self) -> Result<Vec<u8>> {
@@ -190,6 +236,14 @@ impl Pi {
     pub fn type_on_console(&self, text: &str) -> Result<()> {
         let running = self.running.as_ref().context("this Pi was never switched on, so it has no console")?;
         running.keyboard()?.write_all(text.as_bytes()).context("typing on the serial console")
+    }
+
+    /// A way to type on the serial console for somebody else.
+    ///
+    /// # Errors
+    /// If the Pi was never on.
+    pub fn keyboard(&self) -> Result<File> {
+        self.running()?.keyboard()
     }
 
     /// A tty at the other end of the serial line, as a USB serial adapter is: raw, and there while the Pi is off and on
@@ -261,8 +315,8 @@ impl Pi {
     ///
     /// # Errors
     /// If there is no such card ([`super::Builder::second_cable`]) or the Pi is off.
-    pub fn plug_second_cable(&mut self, plugged: bool) -> Result<()> {
-        self.running.as_mut().context("this Pi was never switched on")?.set_second_cable(plugged)
+    pub fn plug_second_cable(&self, plugged: bool) -> Result<()> {
+        self.running()?.set_second_cable(plugged)
     }
 
     /// The address that the Pi gets on its second cable.
@@ -270,7 +324,7 @@ impl Pi {
     /// # Errors
     /// If it has none.
     pub fn second_address(&self) -> Result<String> {
-        let (port, _) = self.machine.extras.second_cable.as_ref().context("this Pi has no second network card")?;
+        let port = self.machine.extras.second_cable.as_ref().context("this Pi has no second network card")?;
         Ok(port.address.to_string())
     }
 
@@ -345,20 +399,114 @@ impl Pi {
         &self.keys
     }
 
-    /// The card's image; look at it only while the Pi is off.
-    pub fn card(&self) -> &Path {
-        &self.card.image
-    }
-
-    /// The image of the SSD with that serial number; look at it only while the Pi is off.
+    /// The card's image, raw, as a laptop's reader sees it. The Pi must be off.
     ///
     /// # Errors
-    /// If there is no such SSD.
-    pub fn ssd(&self, serial: &str) -> Result<&Path> {
-        match self.ssds.iter().find(|disk| disk.serial == serial) {
-            Some(disk) => Ok(&disk.image),
-            None => bail!("this Pi has no SSD with the serial number {serial}"),
+    /// If the Pi is on, or there is no room.
+    pub fn card(&mut self) -> Result<PathBuf> {
+        if self.is_on() {
+            bail!("the card can't be in a reader while the Pi is on");
         }
+        let disk = self.machine.card.as_mut().or(self.pulled.as_mut()).context("there is no card")?;
+        disk.flatten()?;
+        Ok(disk.image.clone())
+    }
+
+    /// The SSD with that serial number, to be replaced. The Pi must be off.
+    ///
+    /// # Errors
+    /// If the Pi is on, or there is no such SSD.
+    pub fn ssd(&mut self, serial: &str) -> Result<&mut Disk> {
+        if self.is_on() {
+            bail!("{serial} can't be taken out while the Pi is on");
+        }
+        let found = self.machine.ssds.iter_mut().find(|disk| disk.serial == serial);
+        found.with_context(|| format!("this Pi has no SSD with the serial number {serial}"))
+    }
+
+    /// Writes what is on the card and on every SSD now to raw images in `to`, each called as its serial number, and halts the Pi
+    /// meanwhile. What its kernel still holds is not there.
+    ///
+    /// # Errors
+    /// If there is no room.
+    pub fn copy_disks(&mut self, to: &Path) -> Result<()> {
+        let is_on = self.is_on();
+        if is_on {
+            self.running()?.monitor().stop()?;
+        }
+        for disk in self.machine.card.iter().chain(&self.machine.ssds) {
+            disk.copy_raw(&to.join(&disk.serial))?;
+        }
+        if is_on { self.running()?.go_on() } else { Ok(()) }
+    }
+
+    /// How many times the Pi has written to the disk with that serial number since it was switched on or restored.
+    ///
+    /// # Errors
+    /// If there is no such disk, or the Pi is off.
+    pub fn writes(&self, serial: &str) -> Result<u64> {
+        self.running()?.monitor().writes(serial)
+    }
+
+    /// How the Pi is now, for whoever reads why something failed: its failed units, what its agent says last, and the last
+    /// screen of its console. Takes a minute at most.
+    pub fn condition(&mut self) -> String {
+        const ASKED: &str = "echo \"system: $(systemctl is-system-running)\"; systemctl --failed --no-legend --plain | \
+                             sed 's/^/failed unit: /'; journalctl -b -u cygnetd -n 6 --no-pager -o cat 2>/dev/null | \
+                             sed 's/^/agent: /'; systemctl list-jobs --no-legend --plain | head -n 8 | sed 's/^/job: /'";
+        let console = match self.serial() {
+            Ok(serial) => serial.last_lines(),
+            Err(why) => format!("{why:#}"),
+        };
+        let said = if !self.is_on() {
+            "the Pi is off".to_owned()
+        } else {
+            // A login of its own: the one that is open may be what hangs.
+            let by_ssh = || {
+                let mut ssh = self.lan.command("timeout");
+                ssh.args(["60", "ssh"]).args(self.keys.options()).args(["-o", "ServerAliveCountMax=2"]);
+                stdout_of(ssh.arg(format!("root@{}", self.address())).arg(ASKED))
+            };
+            let by_rig = || self.rig_answer(Place::Pi, ASKED, b"", Duration::from_secs(30));
+            match self.machine.extras.rig {
+                Some(_) => by_rig().map(|answer| String::from_utf8_lossy(&answer.stdout).into_owned()),
+                None => by_ssh(),
+            }
+            .unwrap_or_else(|why| format!("the Pi does not say how it is: {why:#}"))
+        };
+        format!("{}\nthe last of its console:\n{console}", said.trim_end())
+    }
+
+    /// Keeps the consoles' logs, and what the Pi's own journal has, in a directory.
+    ///
+    /// # Errors
+    /// If they can't be copied.
+    pub fn keep_logs(&mut self, to: &Path) -> Result<()> {
+        let _ = fs::remove_dir_all(to);
+        fs::create_dir_all(to).with_context(|| format!("creating {}", to.display()))?;
+        if self.is_on() && self.machine.extras.rig.is_some() {
+            // The way to it is there even if the Pi is not online.
+            let journal = "journalctl -b --no-pager -o short-monotonic -u cygnetd -u cygnet-supplicant -u systemd-networkd \
+                           | tail -n 1500; ip address; iw dev wlan0 scan dump; cat /run/cygnet-rig/*.log; \
+                           for task in /proc/$(pidof cygnetd)/task/*; do cat $task/comm $task/wchan $task/syscall; echo; done";
+            if let Ok(answer) = self.rig_answer(Place::Pi, journal, b"", rig::COMMAND) {
+                fs::write(to.join("journal.txt"), answer.stdout).context("writing the journal")?;
+            }
+        }
+        for boot in 1..=self.boots {
+            for end in ["log", "qemu.log"] {
+                let name = format!("console-{boot}.{end}");
+                if self.dir.join(&name).exists() {
+                    fs::copy(self.dir.join(&name), to.join(&name)).with_context(|| format!("keeping {name}"))?;
+                }
+            }
+        }
+        super::give_to_user(to);
+        Ok(())
+    }
+
+    pub(super) fn running(&self) -> Result<&Running> {
+        self.running.as_ref().context("this Pi was never switched on")
     }
 
     /// The directory with the consoles' logs and the disks.
@@ -373,10 +521,9 @@ impl Drop for Pi {
         if std::env::var_os("CYGNET_TEST_KEEP").is_some() {
             return;
         }
-        for disk in self.ssds.iter().chain([&self.card]) {
+        for disk in self.machine.ssds.iter().chain(&self.machine.card).chain(&self.pulled) {
             let _ = fs::remove_file(&disk.image);
         }
-        let _ = fs::remove_file(self.dir.join("initrd.img"));
         super::give_to_user(&self.dir);
     }
 }

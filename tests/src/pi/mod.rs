@@ -2,11 +2,14 @@
 //!
 //! The story in order:
 //! - [`packages`] gets Debian's packages, [`cache`] keeps what is made of them;
-//! - [`zfs`] cross-compiles ZFS for the [`kernel`], [`users`] and [`rootfs`] make the card's system, [`mod@card`] its image;
+//! - [`zfs`] cross-compiles ZFS for the [`kernel`], [`users`] and [`rootfs`] make the card's system, [`firmware`] is what a board
+//!   reads before that, [`mod@card`] the image of all;
 //! - [`initrd`] mounts the card, and [`archive`] carries one Pi's own files into it;
 //! - [`net`] is the network it is plugged into, [`dhcp`] what gives addresses there, [`vm`] the hardware that [`qemu`]
-//!   emulates, [`serial`] its console ([`pty`] makes a tty of it), [`login`] its ssh, [`qmp`] the hand that pulls a cable;
-//! - [`builder`] describes and [`machine`] is the [`Pi`] that scenarios hold, and [`smoke`] shows that all of it works;
+//!   emulates, [`mod@disk`] its disks, [`serial`] its console ([`pty`] makes a tty of it), [`login`] its ssh, [`qmp`] the hand that
+//!   pulls a cable;
+//! - [`builder`] describes and [`machine`] is the [`Pi`] that scenarios hold, [`state`] keeps one as it is now for others that
+//!   begin there, and [`smoke`] shows that all of it works;
 //! - [`mod@air`] is the simulated WiFi that a Pi may have instead of its cable, [`rig`] the line that works without either.
 //!
 //! ```no_run
@@ -14,7 +17,7 @@
 //! # fn main() -> anyhow::Result<()> {
 //! let parts = pi::prepare(&Settings::default_here()?)?;
 //! let mut pi = parts.pi().ssd("CYGSSD0", 4 << 30).build()?;
-//! pi.boot_from_card()?;
+//! pi.power_on()?;
 //! pi.wait_ssh(std::time::Duration::from_secs(300))?;
 //! println!("{}", pi.sh("uname -r")?);
 //! # Ok(())
@@ -24,7 +27,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::host::run::{tool, try_output};
 
@@ -35,6 +38,8 @@ pub mod cache;
 pub mod card;
 mod control;
 pub mod dhcp;
+pub mod disk;
+pub mod firmware;
 pub mod initrd;
 pub mod kernel;
 pub mod login;
@@ -48,6 +53,7 @@ pub mod rig;
 pub mod rootfs;
 pub mod serial;
 pub mod smoke;
+pub mod state;
 pub mod unpacked;
 pub mod users;
 pub mod vm;
@@ -55,6 +61,7 @@ pub mod zfs;
 
 pub use builder::Builder;
 pub use dhcp::{Dhcp, Dns, Router};
+pub use firmware::Firmware;
 pub use kernel::{Kernel, kernel};
 pub use login::quoted;
 pub use machine::Pi;
@@ -95,8 +102,12 @@ pub struct Parts {
     pub initrd: PathBuf,
     /// How QEMU is started: a program and its first arguments.
     pub emulator: Vec<String>,
-    /// U-Boot for the emulated machine.
-    pub u_boot: PathBuf,
+    /// What boards read before there is a kernel.
+    pub firmware: Firmware,
+    /// The keys of whoever uses a Pi.
+    pub user_key: PathBuf,
+    /// What is expensive to make is kept here.
+    pub cache: PathBuf,
     /// Where Pis have their disks and logs.
     pub work: PathBuf,
     /// The checkout.
@@ -122,27 +133,16 @@ pub fn prepare(settings: &Settings) -> Result<Parts> {
     remove_stale(&settings.work);
     let cache = &settings.cache;
     let kernel = kernel(cache).context("preparing the Pi's kernel")?;
-    let card = card::base(cache, &kernel).context("preparing the card")?;
+    let firmware = firmware::firmware(cache, &kernel).context("preparing the boards' firmware")?;
+    let card = card::base(cache, &kernel, &firmware).context("preparing the card")?;
     let initrd = initrd::initrd(cache, &kernel).context("preparing the initial RAM disk")?;
-    let u_boot = u_boot(cache).context("preparing U-Boot")?;
+    let user_key = cache::entry(cache, "login", "user", "making a key", login::Keys::generate_user)?;
     let emulator = qemu::emulator(cache).context("preparing QEMU")?;
     for kind in KINDS {
         give_to_user(&cache.join(kind));
     }
-    let (work, repository) = (settings.work.clone(), settings.repository.clone());
-    Ok(Parts { kernel, card, initrd, emulator, u_boot, work, repository })
-}
-
-/// Debian 13's U-Boot whatever the host has: Debian 12's is too old for the disks we attach.
-fn u_boot(cache_dir: &Path) -> Result<PathBuf> {
-    let deb = kernel::one(packages::download(cache_dir, packages::Arch::Arm64, &["u-boot-qemu"])?)?;
-    let entry =
-        cache::entry(cache_dir, "u-boot", &deb.version, "unpacking", |out| deb.unpack(out, &["./usr/share/*"]))?;
-    let binary = entry.join("usr/lib/u-boot/qemu_arm64/u-boot.bin");
-    if !binary.is_file() {
-        bail!("u-boot-qemu {} has no {}", deb.version, binary.display());
-    }
-    Ok(binary)
+    let (cache, work, repository) = (settings.cache.clone(), settings.work.clone(), settings.repository.clone());
+    Ok(Parts { kernel, card, initrd, emulator, firmware, user_key, cache, work, repository })
 }
 
 /// Removes directories of Pis whose harness is gone: their disks are big. Names are `PROCESS-NUMBER`.
@@ -162,7 +162,7 @@ fn remove_stale(work: &Path) {
 }
 
 /// What this module keeps in the cache. Others keep things there whose owner matters.
-const KINDS: &[&str] = &["apt", "card", "initrd", "kernel", "qemu", "u-boot", "zfs"];
+const KINDS: &[&str] = &["apt", "card", "firmware", "initrd", "kernel", "login", "qemu", "wireless", "zfs"];
 
 /// Under sudo, lets the user who called it own what we made: it is in their home and in their checkout, and theirs to delete.
 fn give_to_user(dir: &Path) {

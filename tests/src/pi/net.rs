@@ -24,6 +24,9 @@ const PREFIX: &str = "cygnet-";
 /// This side's address, with the network's prefix length of 24 bits.
 pub const HOST_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
+/// This side's MAC address.
+const HOST_MAC: &str = "02:63:79:ff:00:01";
+
 /// Namespaces made by this process.
 static NAMESPACES: AtomicU32 = AtomicU32::new(0);
 
@@ -90,7 +93,9 @@ impl Lan {
             .process_group(0);
         let guardian = guardian.spawn().inspect_err(|_| delete(&name)).context("starting the namespace's guardian")?;
         let setup = || -> Result<Server> {
-            for arguments in ["link set lo up", "link add lan0 type bridge mcast_snooping 0", "link set lan0 up"] {
+            // The same address on every network: a Pi that was restored on this one may know it from another.
+            let bridge = format!("link add lan0 address {HOST_MAC} type bridge mcast_snooping 0");
+            for arguments in ["link set lo up", &bridge, "link set lan0 up"] {
                 in_namespace(&name, arguments)?;
             }
             in_namespace(&name, &format!("address add {HOST_ADDRESS}/24 dev lan0"))?;

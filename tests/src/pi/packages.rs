@@ -298,7 +298,7 @@ fn sources_for(release: &str, repositories: &[Repository]) -> Result<String> {
             _ => continue,
         };
         lines.insert(format!(
-            "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {} {suite} main contrib\n",
+            "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {} {suite} main contrib non-free-firmware\n",
             repository.uri
         ));
     }
@@ -392,9 +392,9 @@ mod tests {
         assert_eq!(
             suites,
             [
-                "debian/ trixie main contrib",
-                "debian/ trixie-updates main contrib",
-                "security/ trixie-security main contrib"
+                "debian/ trixie main contrib non-free-firmware",
+                "debian/ trixie-updates main contrib non-free-firmware",
+                "security/ trixie-security main contrib non-free-firmware"
             ]
         );
         assert!(sources_for("trixie", &[]).is_err());

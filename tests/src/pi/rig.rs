@@ -18,13 +18,13 @@ use super::serial::Serial;
 pub const PORT: &str = "cygnet.rig";
 
 /// How long one command may take in the Pi, unless said otherwise.
-pub const COMMAND: Duration = Duration::from_secs(120);
+pub const COMMAND: Duration = crate::patience::COMMAND;
 
 /// How much longer than the command itself the answer may take: the Pi may have to boot first, and its clock runs slowly.
-const GRACE: Duration = Duration::from_secs(240);
+const GRACE: Duration = crate::patience::BOOT;
 
 /// QEMU makes its socket right after it starts.
-const CONNECT: Duration = Duration::from_secs(20);
+const CONNECT: Duration = crate::patience::QEMU;
 
 /// Where in the Pi a command runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -17,14 +18,14 @@ const SHOWN_LINES: usize = 40;
 #[derive(Debug, Clone)]
 pub struct Serial {
     shared: Arc<(Mutex<Seen>, Condvar)>,
+    /// Up to here earlier waits have found what they waited for, in bytes.
+    found: Arc<AtomicUsize>,
     log: PathBuf,
 }
 
 #[derive(Debug, Default)]
 struct Seen {
     text: String,
-    /// Up to here earlier waits have found what they waited for.
-    found: usize,
     ended: bool,
     /// Others that get what appears from now on. They must not block.
     copies: Vec<File>,
@@ -59,7 +60,14 @@ impl Serial {
                 }
             })
             .context("starting the thread that reads the serial console")?;
-        Ok(Serial { shared, log: log.to_owned() })
+        Ok(Serial { shared, found: Arc::default(), log: log.to_owned() })
+    }
+
+    /// The same console for somebody else, whose waits begin with what appears from now on.
+    #[must_use]
+    pub fn from_now_on(&self) -> Serial {
+        let now = lock(&self.shared.0).text.len();
+        Serial { shared: Arc::clone(&self.shared), found: Arc::new(AtomicUsize::new(now)), log: self.log.clone() }
     }
 
     /// Waits until `text` appears after what the last wait found, and returns the line that it is on so far.
@@ -70,10 +78,11 @@ impl Serial {
         let deadline = Instant::now() + patience;
         let mut seen = lock(&self.shared.0);
         loop {
-            if let Some(at) = seen.text[seen.found..].find(text) {
-                let start = seen.found + at;
+            let found = self.found.load(Ordering::Relaxed);
+            if let Some(at) = seen.text[found..].find(text) {
+                let start = found + at;
                 let end = start + text.len();
-                seen.found = end;
+                self.found.store(end, Ordering::Relaxed);
                 let line_start = seen.text[..start].rfind('\n').map_or(0, |newline| newline + 1);
                 let line_end = seen.text[end..].find('\n').map_or(seen.text.len(), |length| end + length);
                 return Ok(seen.text[line_start..line_end].trim_end().to_owned());

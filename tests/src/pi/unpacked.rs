@@ -38,14 +38,18 @@ pub fn unpack(cache_dir: &Path, kind: &str, package: &str) -> Result<Unpacked> {
     let own = debs.iter().find(|deb| deb.name == package);
     let version = own.with_context(|| format!("finding {package} among its packages"))?.version.clone();
     let versions: Vec<&[u8]> = debs.iter().flat_map(|deb| [deb.name.as_bytes(), deb.version.as_bytes()]).collect();
-    // A Debian epoch has a colon, which separates the directories of --library-path.
-    let key = format!("{}-{}", version.replace(':', "_"), cache::key(&versions));
+    let key = format!("{}-{}", plain(&version), cache::key(&versions));
     let root = cache::entry(cache_dir, kind, &key, "unpacking", |out| {
         debs.iter().try_for_each(|deb| deb.unpack(out, &["./usr/share/doc/*", "./usr/share/locale/*"]))
     })?;
     let unpacked = Unpacked { root, version, loader, libraries };
     unpacked.need(loader)?;
     Ok(unpacked)
+}
+
+/// A version as a directory's name: a Debian epoch has a colon, which separates the directories of --library-path.
+pub fn plain(version: &str) -> String {
+    version.replace(':', "_")
 }
 
 impl Unpacked {

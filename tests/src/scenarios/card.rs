@@ -1,14 +1,14 @@
 //! Settings on the card's FAT partition: a Pi that has nothing else comes up with its name, its host key and who may log in,
 //! and the secrets are off the FAT partition when it is up.
 
-use super::{BOOT, Entry, World};
+use super::{BOOT, Scenario, State, World};
 use crate::pi::{Pi, card};
 use anyhow::{Context, Result, ensure};
-use std::time::Duration;
 
-pub const SCENARIOS: &[Entry] = &[(
+pub const SCENARIOS: &[Scenario] = &[Scenario::new(
     "card-settings",
     "cygnet.toml on the FAT partition is taken once, told of, and its secrets are moved",
+    State::None,
     settings,
 )];
 
@@ -29,17 +29,15 @@ fn written(pi: &Pi) -> Result<String> {
 }
 
 fn settings(world: &mut World) -> Result<()> {
-    world.forget_pi();
     // Whoever logs in has what the FAT partition gave.
     let mut pi = world.parts.pi().agent(&world.programs.agent).stranger().build()?;
-    card::write_fat(pi.card(), "cygnet.toml", written(&pi)?.as_bytes())?;
+    card::write_fat(&pi.card()?, "cygnet.toml", written(&pi)?.as_bytes())?;
     let wifi = format!("aWIFI_SSID[0]='attic'\naWIFI_KEY[0]='{OTHER}'\n");
-    card::write_fat(pi.card(), "dietpi-wifi.txt", wifi.as_bytes())?;
-    card::write_fat(pi.card(), "dietpi.txt", b"AUTO_SETUP_NET_HOSTNAME=other\nAUTO_SETUP_TIMEZONE=UTC\n")?;
-    pi.boot_from_card()?;
+    card::write_fat(&pi.card()?, "dietpi-wifi.txt", wifi.as_bytes())?;
+    card::write_fat(&pi.card()?, "dietpi.txt", b"AUTO_SETUP_NET_HOSTNAME=other\nAUTO_SETUP_TIMEZONE=UTC\n")?;
+    pi.power_on()?;
     pi.wait_ssh(BOOT).context("waiting for a Pi with the host key of its settings")?;
-    world.pi = Some(pi);
-    world.in_the_air = false;
+    world.take(pi);
     world.wait_for_agent()?;
 
     ensure!(world.pi()?.sh("hostname")? == "cupboard", "the Pi has another name");
@@ -79,34 +77,34 @@ fn settings(world: &mut World) -> Result<()> {
     }
 
     // Nothing is new at the second boot, and all is as it was.
-    let pi = world.pi.as_mut().context("there is no Pi")?;
-    pi.boot_from_card()?;
+    let pi = world.present()?;
+    pi.power_on()?;
     pi.wait_ssh(BOOT).context("waiting for the second boot")?;
     pi.wait_serial("The settings on the card were taken before", BOOT)?;
     ensure!(pi.sh("hostname")? == "cupboard", "the Pi has lost its name");
     ensure!(!pi.serial()?.text().contains("taken: hostname"), "the settings were taken twice");
     ensure!(switch_off(world)? == stamp, "cygnet.txt is another after the second boot");
-    world.forget_pi();
     Ok(())
 }
 
 /// Then the card is looked at as it is in a laptop's reader: no secret is left, not even in what no file has any more.
 fn switch_off(world: &mut World) -> Result<String> {
-    let pi = world.pi.as_mut().context("there is no Pi")?;
+    let pi = world.present()?;
     // The connection may end before the answer.
     let _ = pi.sh("systemctl poweroff");
-    pi.wait_off(Duration::from_secs(120))?;
-    let fat = card::fat(pi.card())?;
+    pi.wait_off(BOOT)?;
+    let image = pi.card()?;
+    let fat = card::fat(&image)?;
     let pem = pi.keys().host_private()?;
     let pem = pem.lines().nth(2).context("the host key has no third line")?.to_owned();
     for secret in [PASSPHRASE, OTHER, &pem] {
         let there = fat.windows(secret.len()).any(|bytes| bytes == secret.as_bytes());
         ensure!(!there, "{} is still on the FAT partition", &secret[..8]);
     }
-    let left = String::from_utf8(card::read_fat(pi.card(), "cygnet.toml")?).context("reading cygnet.toml")?;
+    let left = String::from_utf8(card::read_fat(&image, "cygnet.toml")?).context("reading cygnet.toml")?;
     ensure!(
         left.contains("hostname = \"cupboard\"\r\n") && left.contains("# passphrase: cygnet"),
         "too much is gone:\n{left}"
     );
-    String::from_utf8(card::read_fat(pi.card(), "cygnet.txt")?).context("reading cygnet.txt")
+    String::from_utf8(card::read_fat(&image, "cygnet.txt")?).context("reading cygnet.txt")
 }

@@ -1,23 +1,30 @@
 //! What goes wrong in the middle: each failure has its own exit code, leaves the disks free and the Pi on its card, and
 //! the next `install` goes on without formatting.
 
-use super::{Entry, World, installing};
+use super::{Scenario, State, World, installing};
 use crate::closure::{Closure, Variant};
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-pub const SCENARIOS: &[Entry] = &[
-    ("fail-hash", "a NAR whose hash does not match, then a good one", hash),
-    ("fail-busy-export", "a pool that somebody holds: who is named, the Pi does not reboot", busy_export),
-    ("fail-activation", "an activation that fails", activation),
-    ("fail-boot-loader", "a boot loader that cannot be installed", boot_loader),
-    ("fail-then-succeed", "the corrected system, without formatting", corrected),
-    ("fail-full-disk", "a disk that is full in the middle of the push", full_disk),
-    (
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario::new("fail-hash", "a NAR whose hash does not match, then a good one", State::Waiting, hash),
+    Scenario::new(
+        "fail-busy-export",
+        "a pool that somebody holds: who is named, the Pi does not reboot",
+        State::Waiting,
+        busy_export,
+    ),
+    Scenario::new("fail-activation", "an activation that fails", State::Waiting, activation)
+        .makes(State::FailedActivation),
+    Scenario::new("fail-boot-loader", "a boot loader that cannot be installed", State::FailedActivation, boot_loader),
+    Scenario::new("fail-then-succeed", "the corrected system, without formatting", State::FailedActivation, corrected),
+    Scenario::new("fail-full-disk", "a disk that is full in the middle of the push", State::Waiting, full_disk),
+    Scenario::new(
         "replace-old-pool",
         "a disk that was all of another pool: the plan names it, the installation replaces it",
+        State::Waiting,
         old_pool,
     ),
 ];
@@ -49,7 +56,7 @@ fn hash(world: &mut World) -> Result<()> {
 }
 
 fn busy_export(world: &mut World) -> Result<()> {
-    let tiny = world.own_closure("pi-damaged")?;
+    let tiny = world.own_closure("pi-held")?;
     let (toplevel, disko) = arguments(&tiny);
     let host = world.host()?;
     let digest = world.digest(&disko)?;
@@ -70,7 +77,7 @@ fn busy_export(world: &mut World) -> Result<()> {
     is_free(world)
 }
 
-fn activation(world: &mut World) -> Result<()> {
+pub(super) fn activation(world: &mut World) -> Result<()> {
     let broken = world.closure(Variant::TinyActivationFails)?;
     let (toplevel, disko) = arguments(&broken);
     let host = world.host()?;
@@ -146,6 +153,17 @@ fn old_pool(world: &mut World) -> Result<()> {
     world.expect_state("installed")?;
     let pools = world.pi()?.sh("zpool import -d /dev/disk/by-id 2>/dev/null | sed -n 's/^ *pool: //p'")?;
     ensure!(pools == "rpool", "these pools are left: {pools}");
+    is_free(world)
+}
+
+/// Installs the tiny system, and does not reboot.
+pub(super) fn install_tiny(world: &mut World) -> Result<()> {
+    let tiny = world.closure(Variant::Tiny)?;
+    let (toplevel, disko) = arguments(&tiny);
+    let host = world.host()?;
+    let digest = world.digest(&disko)?;
+    world.expect(&installing(&host, &toplevel, &disko, &digest, &[]), 0, &[])?;
+    world.expect_state("installed")?;
     is_free(world)
 }
 

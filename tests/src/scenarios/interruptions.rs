@@ -1,29 +1,55 @@
-//! Whoever is cut off in the middle finds everything in order again: the host's program, the agent, the whole Pi.
+//! Whoever is cut off in the middle finds everything in order again: the host's program, the agent, the whole Pi. All begin in
+//! the middle of a push whose most is there already, so that a cut costs seconds.
 
 use super::failures::{is_free, verify_store};
-use super::{BOOT, Entry, SSD, World};
+use super::{BOOT, SSD, Scenario, State, World};
 use crate::closure::Variant;
+use crate::patience;
+use crate::pi::disk::Disk;
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-pub const SCENARIOS: &[Entry] = &[
-    ("cut-abort", "an abort in the middle of the push", abort),
-    ("cut-cli", "the host's program killed in the middle of the push", killed_cli),
-    ("cut-push", "`push` sends the rest, the agent sees it through by itself, `logs` tells it", push_the_rest),
-    ("cut-agent", "the agent killed in the middle; the same command sees it through", killed_agent),
-    ("cut-power", "the power cut in the middle; after the next boot it goes on", power_cut),
-    ("cut-other-disk", "another disk that calls itself the same is not gone on with, nor written to", other_disk),
-    ("cut-finish", "the same command finishes it, and the store is whole", finish),
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario::new("cut-abort", "an abort in the middle of the push", State::MiddleOfPush, abort),
+    Scenario::new("cut-cli", "the host's program killed in the middle of the push", State::MiddleOfPush, killed_cli),
+    Scenario::new(
+        "cut-push",
+        "`push` sends the rest, the agent sees it through by itself, `logs` tells it",
+        State::MiddleOfPush,
+        push_the_rest,
+    ),
+    Scenario::new(
+        "cut-agent",
+        "the agent killed in the middle; the same command sees it through",
+        State::MiddleOfPush,
+        killed_agent,
+    ),
+    Scenario::new(
+        "cut-power",
+        "the power cut in the middle; after the next boot it goes on",
+        State::MiddleOfPush,
+        power_cut,
+    )
+    .makes(State::AfterPowerCut),
+    Scenario::new(
+        "cut-other-disk",
+        "another disk that calls itself the same is not gone on with, nor written to",
+        State::AfterPowerCut,
+        other_disk,
+    ),
+    Scenario::new("cut-finish", "the same command finishes it, and the store is whole", State::AfterPowerCut, finish),
 ];
 
-/// Until so much is in the target store, NAR bytes, the push is left alone. A sync has happened by then.
-const SOME: u64 = 100 << 20;
-const PATIENCE: Duration = Duration::from_secs(600);
+/// Of the 600 MB of the closure's long path so many bytes are there when scenarios begin. Syncs have happened by then.
+const MOST: u64 = 440 << 20;
+/// So many more come before something is cut, bytes.
+const SOME: u64 = 25 << 20;
+const PATIENCE: Duration = patience::WORK;
 
-/// Starts `install` of the huge closure with this digest, and waits until some of it is there.
-fn begin(world: &mut World, digest: &str) -> Result<Child> {
+/// Starts `install` of the huge closure with this digest, and waits until so many bytes more of it are there.
+fn begin(world: &mut World, digest: &str, more: u64) -> Result<Child> {
     let huge = world.closure(Variant::TinyHuge)?;
     let (toplevel, disko) = (huge.toplevel.display().to_string(), huge.disko.display().to_string());
     let host = world.host()?;
@@ -49,7 +75,7 @@ fn begin(world: &mut World, digest: &str) -> Result<Child> {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
             let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
             let received = event["event"] == "progress" && event["phase"] == "receive";
-            if received && event["done"].as_u64().unwrap_or(0) >= before.max(1) + SOME / 4 {
+            if received && event["done"].as_u64().unwrap_or(0) >= before + more {
                 let _ = tell.send(());
             }
         }
@@ -74,18 +100,23 @@ fn see_through(world: &mut World, digest: &str) -> Result<()> {
         .map(drop)
 }
 
-fn fresh_digest(world: &mut World) -> Result<String> {
-    let disko = crate::closure::layout().display().to_string();
-    world.digest(&disko)
-}
-
 fn job(world: &mut World) -> Result<String> {
     world.status()?["job"]["digest"].as_str().map(str::to_owned).context("finding the job's digest")
 }
 
+/// Pushes the most of the huge closure, and kills the sender.
+pub(super) fn middle_of_push(world: &mut World) -> Result<()> {
+    let disko = crate::closure::layout().display().to_string();
+    let digest = world.digest(&disko)?;
+    let mut child = begin(world, &digest, MOST)?;
+    child.kill().context("killing cygnet")?;
+    child.wait().context("waiting for cygnet")?;
+    world.expect_state("receiving").map(drop)
+}
+
 fn abort(world: &mut World) -> Result<()> {
-    let digest = fresh_digest(world)?;
-    let mut child = begin(world, &digest)?;
+    let digest = job(world)?;
+    let mut child = begin(world, &digest, SOME)?;
     let host = world.host()?;
     world.expect(&["abort", &host, "--yes"], 0, &[])?;
     let status = child.wait().context("waiting for cygnet install")?;
@@ -96,7 +127,7 @@ fn abort(world: &mut World) -> Result<()> {
 
 fn killed_cli(world: &mut World) -> Result<()> {
     let digest = job(world)?;
-    let mut child = begin(world, &digest)?;
+    let mut child = begin(world, &digest, SOME)?;
     child.kill().context("killing cygnet")?;
     child.wait().context("waiting for cygnet")?;
     // The agent waits for somebody to go on.
@@ -141,8 +172,8 @@ fn push_the_rest(world: &mut World) -> Result<()> {
 }
 
 fn killed_agent(world: &mut World) -> Result<()> {
-    let digest = fresh_digest(world)?;
-    let mut child = begin(world, &digest)?;
+    let digest = job(world)?;
+    let mut child = begin(world, &digest, SOME)?;
     world.pi()?.sh("systemctl kill --signal=KILL cygnetd")?;
     // cygnet comes back by itself, and the new agent goes on from its journal.
     let deadline = Instant::now() + PATIENCE;
@@ -158,14 +189,14 @@ fn killed_agent(world: &mut World) -> Result<()> {
     is_free(world)
 }
 
-fn power_cut(world: &mut World) -> Result<()> {
-    let digest = fresh_digest(world)?;
-    let mut child = begin(world, &digest)?;
+pub(super) fn power_cut(world: &mut World) -> Result<()> {
+    let digest = job(world)?;
+    let mut child = begin(world, &digest, SOME)?;
     let pi = world.pi()?;
     pi.power_cut();
     let _ = child.kill();
     child.wait().context("waiting for cygnet")?;
-    pi.boot_from_card()?;
+    pi.power_on()?;
     pi.wait_ssh(BOOT)?;
     world.wait_for_agent()?;
     let status = world.expect_state("interrupted")?;
@@ -179,29 +210,18 @@ fn other_disk(world: &mut World) -> Result<()> {
     let digest = job(world)?;
     let tiny = world.closure(Variant::Tiny)?;
     let (toplevel, disko) = (tiny.toplevel.display().to_string(), tiny.disko.display().to_string());
-    let image = world.pi()?.ssd(SSD)?.to_owned();
-    let ours = image.with_extension("ours");
-    reboot_with(world, || {
-        std::fs::rename(&image, &ours)?;
-        let size = std::fs::metadata(&ours)?.len();
-        std::fs::File::create(&image)?.set_len(size)
-    })?;
-    let host = world.host()?;
-    let install = ["install", &host, "--closure", &toplevel, "--disko", &disko, "--yes", &digest, "--no-reboot"];
-    let refused = world.expect(&install, 19, &["partition table"]);
-    let blank = world.expect_blank(SSD);
-    reboot_with(world, || std::fs::rename(&ours, &image))?;
-    refused?;
-    blank
-}
-
-fn reboot_with(world: &mut World, change: impl FnOnce() -> std::io::Result<()>) -> Result<()> {
     let pi = world.pi()?;
     pi.power_cut();
-    change().context("changing the SSD")?;
-    pi.boot_from_card()?;
+    let blank = Disk::blank(SSD, pi.dir().join("other.img"), 4 << 30)?;
+    *pi.ssd(SSD)? = blank;
+    pi.power_on()?;
     pi.wait_ssh(BOOT)?;
-    world.wait_for_agent()
+    world.wait_for_agent()?;
+    let host = world.host()?;
+    let install = ["install", &host, "--closure", &toplevel, "--disko", &disko, "--yes", &digest, "--no-reboot"];
+    world.expect(&install, 19, &["partition table"])?;
+    world.expect_untouched(SSD)?;
+    world.expect_blank(SSD)
 }
 
 fn finish(world: &mut World) -> Result<()> {
@@ -212,7 +232,5 @@ fn finish(world: &mut World) -> Result<()> {
     verify_store(world)?;
     let host = world.host()?;
     world.expect(&["reboot", &host, "--yes"], 0, &[])?;
-    world.pi()?.wait_off(PATIENCE).context("waiting for the Pi to go down for its reboot")?;
-    world.forget_pi();
-    Ok(())
+    world.pi()?.wait_off(PATIENCE).context("waiting for the Pi to go down for its reboot")
 }

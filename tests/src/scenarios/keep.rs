@@ -1,14 +1,24 @@
 //! A store that is on the disk already: a second system comes beside the first, and only what is new is sent.
 
 use super::failures::{is_free, verify_store};
-use super::{Entry, SSD, World};
+use super::{SSD, Scenario, State, World};
 use crate::closure::{Closure, Variant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-pub const SCENARIOS: &[Entry] = &[
-    ("keep-store", "a second system beside the first: what is whole is not sent again, what is damaged is", store),
-    ("keep-host-key", "a kept system's own ssh host keys stay, and the client hears which they are", host_key),
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario::new(
+        "keep-store",
+        "a second system beside the first: what is whole is not sent again, what is damaged is",
+        State::Waiting,
+        store,
+    ),
+    Scenario::new(
+        "keep-host-key",
+        "a kept system's own ssh host keys stay, and the client hears which they are",
+        State::Installed,
+        host_key,
+    ),
 ];
 
 /// The comment tells it from the card's.
@@ -125,7 +135,7 @@ fn store(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-/// Goes on with what the scenario before left on the disk.
+/// Beside the system that is on the disk.
 fn host_key(world: &mut World) -> Result<()> {
     let first = world.closure(Variant::Tiny)?;
     let own = inside(
@@ -135,7 +145,7 @@ fn host_key(world: &mut World) -> Result<()> {
              cat /mnt{OWN_KEY}.pub"
         ),
     )
-    .context("looking for the system on the SSD; does keep-store pass?")?;
+    .context("looking for the system on the SSD")?;
     let said = install(world, &first, "mount")?;
     let told = said.iter().find(|event| event["event"] == "host-keys").context("there is no event with the keys")?;
     let key = told["keys"][0].as_str().context("the event has no key")?;

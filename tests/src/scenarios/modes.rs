@@ -2,27 +2,40 @@
 
 use super::failures::is_free;
 use super::steps::{KEY, Killing, fixture, killed_after_each};
-use super::{Entry, SSD, World};
+use super::{SSD, Scenario, State, World};
 use crate::closure::Variant;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-pub const SCENARIOS: &[Entry] = &[
-    ("mode-pool", "a pool is kept with its data; what it lacks is made, the agent killed after each", pool),
-    ("mode-mount", "a layout that is there is only mounted; where it is not, nothing is made", mount),
-    ("mode-luks-lvm", "volumes in LUKS are kept, and the missing one is made", luks_lvm),
-    ("mode-btrfs", "subvolumes are kept; a partition in free space and a subvolume are added", btrfs),
-    ("mode-differs", "something else than the layout asks for is never overwritten", differs),
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario::new(
+        "mode-pool",
+        "a pool is kept with its data; what it lacks is made, the agent killed after each",
+        State::Waiting,
+        pool,
+    ),
+    Scenario::new(
+        "mode-mount",
+        "a layout that is there is only mounted; where it is not, nothing is made",
+        State::Waiting,
+        mount,
+    ),
+    Scenario::new("mode-luks-lvm", "volumes in LUKS are kept, and the missing one is made", State::Waiting, luks_lvm),
+    Scenario::new(
+        "mode-btrfs",
+        "subvolumes are kept; a partition in free space and a subvolume are added",
+        State::Waiting,
+        btrfs,
+    ),
+    Scenario::new(
+        "mode-differs",
+        "something else than the layout asks for is never overwritten",
+        State::Waiting,
+        differs,
+    ),
 ];
 
 const KEEP: &str = "format,mount";
-
-/// A disk as it was delivered.
-fn blank(world: &mut World) -> Result<()> {
-    let disk = format!("/dev/disk/by-id/virtio-{SSD}");
-    world.pi()?.sh(&format!("blkdiscard -f {disk} || blkdiscard -z -f {disk}; partprobe {disk}; udevadm settle"))?;
-    world.expect_blank(SSD)
-}
 
 /// Installs the tiny system in this mode.
 fn install(world: &mut World, disko: &str, mode: &str, more: &[&str]) -> Result<()> {
@@ -46,7 +59,6 @@ const IN_THE_POOL: &str = "zpool import -N -R /mnt rpool && zpool get -H -o valu
     umount /run/look; zpool export rpool";
 
 fn pool(world: &mut World) -> Result<()> {
-    blank(world)?;
     let layout = of_the_demo()?;
     let disko = world.file("modes.json", &layout.to_string())?;
     // On a blank disk, everything is missing.
@@ -81,7 +93,6 @@ fn pool(world: &mut World) -> Result<()> {
 }
 
 fn mount(world: &mut World) -> Result<()> {
-    blank(world)?;
     let disko = world.file("modes.json", &of_the_demo()?.to_string())?;
     let host = world.host()?;
     world.expect(&["plan", &host, "--disko", &disko, "--mode", "mount"], 13, &["a GPT", "--mode format,mount"])?;
@@ -103,7 +114,6 @@ fn mount(world: &mut World) -> Result<()> {
 }
 
 fn luks_lvm(world: &mut World) -> Result<()> {
-    blank(world)?;
     let text = include_str!("../../../protocol/tests/fixtures/disko/luks-lvm.json");
     let mut layout = fixture(&text.replace("/tmp/secret.key", KEY), "/dev/vdb")?;
     let luks = &mut layout["disk"]["main"]["content"]["partitions"]["luks"]["content"];
@@ -132,7 +142,6 @@ fn luks_lvm(world: &mut World) -> Result<()> {
 }
 
 fn btrfs(world: &mut World) -> Result<()> {
-    blank(world)?;
     let text = include_str!("../../../protocol/tests/fixtures/disko/btrfs-subvolumes.json");
     let mut layout = fixture(text, "/dev/disk/by-diskseq/1")?;
     let partitions = &mut layout["disk"]["main"]["content"]["partitions"];
@@ -185,7 +194,6 @@ fn btrfs(world: &mut World) -> Result<()> {
 }
 
 fn differs(world: &mut World) -> Result<()> {
-    blank(world)?;
     let disk = format!("/dev/disk/by-id/virtio-{SSD}");
     let disko = world.file("modes.json", &of_the_demo()?.to_string())?;
     let host = world.host()?;
@@ -213,5 +221,5 @@ fn differs(world: &mut World) -> Result<()> {
     world.expect(&install, 13, &["ext4 “photos”"])?;
     let label = world.pi()?.sh(&format!("blkid -p -s LABEL -o value {disk}-part1"))?;
     ensure!(label == "photos", "the filesystem is gone: {label}");
-    blank(world)
+    Ok(())
 }

@@ -3,29 +3,42 @@
 
 use super::failures::{Tampered, is_free, verify_store};
 use super::push::{Running, number, sizes, summary, warned};
-use super::{Entry, World, installing};
+use super::{Scenario, State, World, installing};
 use crate::closure::nix::Nix;
 use crate::host::run::{run, stdout_of, tool};
+use crate::patience;
 use crate::pi::net::HOST_ADDRESS;
-use crate::pi::{cache, unpacked};
+use crate::pi::{Lan, cache, unpacked};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub const SCENARIOS: &[Entry] = &[
-    (
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario::new(
         "push-signatures",
         "what no trusted key has signed stays out; signed, it comes in and keeps its signature",
+        State::Waiting,
         signatures,
     ),
-    ("push-cache", "what a binary cache has is fetched from it, and only the rest is sent", from_cache),
-    ("push-nix-copy", "a cache that is gone; then two releases of Nix see the installation through", nix_copy),
+    Scenario::new(
+        "push-cache",
+        "what a binary cache has is fetched from it, and only the rest is sent",
+        State::Waiting,
+        from_cache,
+    ),
+    Scenario::new(
+        "push-nix-copy",
+        "a cache that is gone; then two releases of Nix see the installation through",
+        State::Waiting,
+        nix_copy,
+    ),
 ];
 
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = patience::WORK;
 /// Where the binary cache is served.
 const PORT: u16 = 8080;
 
@@ -209,18 +222,17 @@ fn from_cache(world: &mut World) -> Result<()> {
 }
 
 /// A release of Nix on this host.
-struct Release<'a> {
-    world: &'a World,
+struct Release {
+    lan: Arc<Lan>,
     nix: Nix,
     words: Vec<String>,
     options: String,
 }
 
-impl Release<'_> {
+impl Release {
     /// On the Pi's network, with the ssh options that `--print-nix-copy` says.
     fn command(&self, words: &[String]) -> Result<Command> {
-        let pi = self.world.pi.as_ref().context("there is no Pi")?;
-        let mut command = pi.command(&words[0]);
+        let mut command = self.lan.command(&words[0]);
         command.args(&words[1..]).envs(self.nix.environment()).env_remove("NIX_REMOTE").env_remove("NIX_CONFIG");
         command.env("NIX_SSHOPTS", &self.options);
         Ok(command)
@@ -270,8 +282,10 @@ fn nix_copy(world: &mut World) -> Result<()> {
     let line = world.expect(&["push", &host, "--closure", &toplevel, "--print-nix-copy"], 0, &[])?;
     let nix = Nix::new(&world.settings.cache)?;
     let newer = unpacked::unpack(&world.settings.cache, "nix", "nix-bin").context("unpacking Debian 13's Nix")?;
-    let newer = Release { world, nix: nix.clone(), words: newer.words("usr/bin/nix")?, options: options.clone() };
-    let own = Release { world, nix, words: vec!["nix".to_owned()], options };
+    let lan = Arc::clone(world.pi()?.lan());
+    let newer =
+        Release { lan: lan.clone(), nix: nix.clone(), words: newer.words("usr/bin/nix")?, options: options.clone() };
+    let own = Release { lan, nix, words: vec!["nix".to_owned()], options };
 
     // A part of it with one release, the system itself with the other, by the very line.
     let etc = etc.display().to_string();

@@ -3,10 +3,11 @@
 //! What goes over is counted twice: by `cygnet` itself, and by the kernel, on the virtual cable that leads to the Pi.
 
 use super::failures::{is_free, verify_store};
-use super::{BOOT, Entry, World, installing};
+use super::{BOOT, Scenario, State, World, installing};
 use crate::closure::nix::Nix;
 use crate::closure::{Closure, Variant};
 use crate::host::run::{stdout_of, tool};
+use crate::patience;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -17,13 +18,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-pub const SCENARIOS: &[Entry] = &[
-    ("push-resume", "four cuts in the middle of one long path: nothing that is acknowledged is sent again", resume),
-    ("push-patch", "what is like a path on the card is sent as a patch against that", patch),
-    ("push-card", "what the card's own store has is copied, unless it is damaged there", card),
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario::new(
+        "push-resume",
+        "four cuts in the middle of one long path: nothing that is acknowledged is sent again",
+        State::Waiting,
+        resume,
+    ),
+    Scenario::new(
+        "push-patch",
+        "what is like a path on the card is sent as a patch against that",
+        State::Waiting,
+        patch,
+    ),
+    Scenario::new(
+        "push-card",
+        "what the card's own store has is copied, unless it is damaged there",
+        State::Waiting,
+        card,
+    ),
 ];
 
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = patience::WORK;
 /// How often it is looked whether it is time for a cut.
 const TICK: Duration = Duration::from_millis(200);
 /// How much is unpacked between two cuts whose moment does not depend on the agent's notes, bytes.
@@ -260,7 +276,7 @@ fn resume(world: &mut World) -> Result<()> {
     drop(cygnet);
     ensure!(sent < fourth - third + UNDER_WAY + 2 * SYNC, "{sent} bytes after the agent's end, {third} to {fourth}");
     let pi = world.pi()?;
-    pi.boot_from_card()?;
+    pi.power_on()?;
     pi.wait_ssh(BOOT)?;
     world.wait_for_agent()?;
     world.expect_state("interrupted")?;
@@ -324,7 +340,6 @@ fn card(world: &mut World) -> Result<()> {
     let digest = world.digest(&disko)?;
     let install = installing(&host, &toplevel, &disko, &digest, &["--json"]);
     let (code, said, told) = Running::start(world, &install)?.end()?;
-    empty_card(world)?;
     ensure!(code == Some(0), "{code:?}:\n{told}");
     let size = |path: &PathBuf| sizes.get(path).copied().unwrap_or_default();
     let from_card = sizes.values().sum::<u64>() - size(&closure.toplevel) - size(bad);
@@ -345,11 +360,6 @@ fn card(world: &mut World) -> Result<()> {
     verify_store(world)
 }
 
-/// Other scenarios want a card without a store.
-fn empty_card(world: &mut World) -> Result<()> {
-    world.pi()?.sh("chmod -R u+w /nix/store && rm -rf /nix/store /nix/var").map(drop)
-}
-
 fn patch(world: &mut World) -> Result<()> {
     let old = world.closure_of(Variant::TinyTwin, "pi-old")?;
     let new = world.closure_of(Variant::TinyTwin, "pi-new")?;
@@ -364,7 +374,6 @@ fn patch(world: &mut World) -> Result<()> {
     let digest = world.digest(&disko)?;
     let install = installing(&host, &toplevel, &disko, &digest, &["--json"]);
     let (code, said, told) = Running::start(world, &install)?.end()?;
-    empty_card(world)?;
     ensure!(code == Some(0), "{code:?}:\n{told}");
     let sent = summary(&said)?;
     let from_card = new.keys().filter(|path| old.contains_key(*path)).count() as u64;

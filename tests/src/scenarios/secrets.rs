@@ -1,8 +1,10 @@
 //! Passphrases and keys: given by file or typed, used by the real cryptsetup and ZFS, and left nowhere.
 
 use super::failures::is_free;
-use super::{Entry, SSD, World, installing};
+use super::{SSD, Scenario, State, World, installing};
 use crate::closure::Variant;
+use crate::patience;
+use crate::pi::vm::CARD_SERIAL;
 use crate::pi::{Pi, pty::Typist};
 use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
@@ -12,18 +14,34 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-pub const SCENARIOS: &[Entry] = &[
-    ("secret-missing", "a secret that is missing, unknown or cannot be right: refused, nothing written", missing),
-    ("secret-luks", "a LUKS root whose passphrase comes from a file; interrupted, gone on with, left nowhere", luks),
-    (
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario::new(
+        "secret-missing",
+        "a secret that is missing, unknown or cannot be right: refused, nothing written",
+        State::Waiting,
+        missing,
+    ),
+    Scenario::new(
+        "secret-luks",
+        "a LUKS root whose passphrase comes from a file; interrupted, gone on with, left nowhere",
+        State::Waiting,
+        luks,
+    ),
+    Scenario::new(
         "secret-key-file",
         "LUKS with key files, which hooks see where the layout says, and which are gone afterwards",
+        State::Waiting,
         key,
     ),
-    ("secret-zfs", "an encrypted pool whose passphrase is typed, with a dataset whose key is a file", zfs),
+    Scenario::new(
+        "secret-zfs",
+        "an encrypted pool whose passphrase is typed, with a dataset whose key is a file",
+        State::Waiting,
+        zfs,
+    ),
 ];
 
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = patience::WORK;
 
 /// Unlike anything else that is on a Pi. Line ends behind it do not count.
 const LUKS: &str = "hatched-on-a-card-4711";
@@ -355,13 +373,15 @@ impl Search {
         for (what, text) in [("the serial console", &serial), ("`cygnet logs`", &logs)] {
             ensure!(!self.patterns.lines().any(|line| text.contains(line)), "found in {what}");
         }
-        for image in [pi.card(), pi.ssd(SSD)?] {
+        let copies = tempfile::tempdir().context("making a directory for what is on the disks")?;
+        pi.copy_disks(copies.path())?;
+        for image in [CARD_SERIAL, SSD].map(|serial| copies.path().join(serial)) {
             // With lines that end with zeros, grep leaves out holes; else gigabytes of zeros are one line.
             let found = Command::new("grep")
                 .env("LC_ALL", "C")
                 .args(["-z", "-a", "-q", "-F", "-f"])
                 .arg(patterns.path())
-                .arg(image)
+                .arg(&image)
                 .status()
                 .context("starting grep")?;
             ensure!(found.code() == Some(1), "found in {} ({found})", image.display());

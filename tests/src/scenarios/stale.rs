@@ -2,32 +2,43 @@
 //! installation no tool sees anything of it.
 
 use super::failures::is_free;
-use super::{Entry, SMALL, SSD, World};
+use super::{SMALL, SSD, Scenario, State, World};
 use crate::closure::Variant;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-pub const SCENARIOS: &[Entry] = &[
-    ("stale-raid", "members of arrays, with superblocks at the start and at the end", raid),
-    ("stale-pool", "a pool on the bare disk, hidden by an MBR that somebody wrote over it", pool),
-    ("stale-luks", "LVM in LUKS, left open: who holds the disk is named, until it is closed", luks),
-    ("stale-btrfs", "a btrfs that another disk has a part of", btrfs),
-    ("stale-gpt", "a GPT whose other copy is where the disk once ended, and one without its head", gpt),
-    ("stale-pool-name", "a pool on another disk that is called as the new one", pool_name),
-    ("stale-in-use", "a disk in use in each way there is: the holder is named", in_use),
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario::new(
+        "stale-raid",
+        "members of arrays, with superblocks at the start and at the end",
+        State::Waiting,
+        raid,
+    ),
+    Scenario::new(
+        "stale-pool",
+        "a pool on the bare disk, hidden by an MBR that somebody wrote over it",
+        State::Installed,
+        pool,
+    ),
+    Scenario::new(
+        "stale-luks",
+        "LVM in LUKS, left open: who holds the disk is named, until it is closed",
+        State::Waiting,
+        luks,
+    ),
+    Scenario::new("stale-btrfs", "a btrfs that another disk has a part of", State::Waiting, btrfs),
+    Scenario::new(
+        "stale-gpt",
+        "a GPT whose other copy is where the disk once ended, and one without its head",
+        State::Waiting,
+        gpt,
+    ),
+    Scenario::new("stale-pool-name", "a pool on another disk that is called as the new one", State::Waiting, pool_name),
+    Scenario::new("stale-in-use", "a disk in use in each way there is: the holder is named", State::Waiting, in_use),
 ];
 
 fn disk(serial: &str) -> String {
     format!("/dev/disk/by-id/virtio-{serial}")
-}
-
-/// Both disks as delivered.
-fn scrub(world: &mut World) -> Result<()> {
-    let (ssd, small) = (disk(SSD), disk(SMALL));
-    let script = format!(
-        "for disk in {ssd} {small}; do blkdiscard --force --zeroout $disk; blockdev --rereadpt $disk; done; udevadm settle"
-    );
-    world.pi()?.sh(&script).context("blanking the disks").map(drop)
 }
 
 /// The plan for the usual layout, as a person reads it, whitespace folded.
@@ -109,7 +120,6 @@ fn nothing_stale(world: &mut World) -> Result<()> {
 }
 
 fn raid(world: &mut World) -> Result<()> {
-    scrub(world)?;
     let (ssd, small) = (disk(SSD), disk(SMALL));
     world.pi()?.sh(&format!(
         "sgdisk --new=1:0:+500M --new=2:0:+600M {ssd} && udevadm settle && \
@@ -130,7 +140,7 @@ fn raid(world: &mut World) -> Result<()> {
     nothing_stale(world)
 }
 
-/// Where there is no pool of an earlier installation, its labels are missing from the picture, no more.
+/// There is the pool of an earlier installation, too.
 fn pool(world: &mut World) -> Result<()> {
     let ssd = disk(SSD);
     // What a pool without partitions leaves at both ends, and on top a table as any tool writes it.
@@ -148,7 +158,6 @@ fn pool(world: &mut World) -> Result<()> {
 }
 
 fn luks(world: &mut World) -> Result<()> {
-    scrub(world)?;
     let ssd = disk(SSD);
     world.pi()?.sh(&format!(
         "sgdisk --new=1:0:0 {ssd} && udevadm settle && \
@@ -170,7 +179,6 @@ fn luks(world: &mut World) -> Result<()> {
 }
 
 fn btrfs(world: &mut World) -> Result<()> {
-    scrub(world)?;
     let (ssd, small) = (disk(SSD), disk(SMALL));
     world.pi()?.sh(&format!("mkfs.btrfs -qf -L films -d single -m single {ssd} {small} && udevadm settle"))?;
     expect_told(world, &["btrfs “films”, ", "(other device: /dev/"])?;
@@ -180,7 +188,6 @@ fn btrfs(world: &mut World) -> Result<()> {
 }
 
 fn gpt(world: &mut World) -> Result<()> {
-    scrub(world)?;
     let ssd = disk(SSD);
     // A table as it was on a disk of 1 GiB, copied onto a larger one that has had its own.
     world.pi()?.sh(&format!(
@@ -201,18 +208,14 @@ fn gpt(world: &mut World) -> Result<()> {
 }
 
 fn pool_name(world: &mut World) -> Result<()> {
-    scrub(world)?;
     let small = disk(SMALL);
     world.pi()?.sh(&format!("zpool create -f rpool {small} && zpool export rpool && udevadm settle"))?;
     let disko = world.closure(Variant::Tiny)?.disko.display().to_string();
     let host = world.host()?;
-    let said = world.expect(&["plan", &host, "--disko", &disko], 13, &["rpool", "another disk"]);
-    scrub(world)?;
-    said.map(drop)
+    world.expect(&["plan", &host, "--disko", &disko], 13, &["rpool", "another disk"]).map(drop)
 }
 
 fn in_use(world: &mut World) -> Result<()> {
-    scrub(world)?;
     let ssd = disk(SSD);
     world
         .pi()?
@@ -233,6 +236,5 @@ fn in_use(world: &mut World) -> Result<()> {
     world.pi()?.sh(&format!("wipefs -qaf {ssd}-part1 && pvcreate -qqy {ssd}-part1 && vgcreate -q vg1 {ssd}-part1 && lvcreate -qy -L 100M -n data vg1"))?;
     let lvm = expect_refused(world, &["/dev/mapper/vg1-data (lvm)"]);
     world.pi()?.sh("vgremove -qfy vg1")?;
-    lvm?;
-    scrub(world)
+    lvm.map(drop)
 }

@@ -5,16 +5,31 @@
 //! each command there is; of the others, those of the tools that the former does without.
 
 use super::failures::is_free;
-use super::{Entry, SMALL, SSD, World};
+use super::{SMALL, SSD, Scenario, State, World};
 use crate::closure::Variant;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-pub const SCENARIOS: &[Entry] = &[
-    ("step-zfs", "the agent killed after each command of a layout with a pool, datasets and a volume", zfs),
-    ("step-luks-lvm", "the same with volumes in LUKS, after what is new in it", luks_lvm),
-    ("step-whole-disk", "the same with a second disk that has no partition table", whole_disk),
-    ("step-btrfs", "the same with subvolumes and a swap file, after what is new in it", btrfs),
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario::new(
+        "step-zfs",
+        "the agent killed after each command of a layout with a pool, datasets and a volume",
+        State::Waiting,
+        zfs,
+    ),
+    Scenario::new("step-luks-lvm", "the same with volumes in LUKS, after what is new in it", State::Waiting, luks_lvm),
+    Scenario::new(
+        "step-whole-disk",
+        "the same with a second disk that has no partition table",
+        State::Waiting,
+        whole_disk,
+    ),
+    Scenario::new(
+        "step-btrfs",
+        "the same with subvolumes and a swap file, after what is new in it",
+        State::Waiting,
+        btrfs,
+    ),
 ];
 
 /// How often `cygnet install` is given; it comes back by itself as long as the agent does.
@@ -200,9 +215,7 @@ fn whole_disk(world: &mut World) -> Result<()> {
     (data["device"], data["content"]["device"]) = (small.clone().into(), small.clone().into());
     layout["disk"]["data"] = data;
     let killing = Killing { tools: &["wipefs", "mkfs.ext4"], ..always(4) };
-    killed_after_each(world, &layout, &killing, &[&format!("e2fsck -fn {small}")])?;
-    // Later scenarios want it as it was delivered.
-    world.pi()?.sh(&format!("blkdiscard -z -f {small} && udevadm settle")).map(drop)
+    killed_after_each(world, &layout, &killing, &[&format!("e2fsck -fn {small}")])
 }
 
 fn btrfs(world: &mut World) -> Result<()> {

@@ -1,31 +1,65 @@
 //! The whole main job: a card written and told what its Pi must know, its first boot through the air, the real system pushed,
 //! installed, booted through U-Boot, and found to be what was sent.
 
-use super::{BOOT, Entry, SSD, World};
+use super::busy::Loops;
+use super::{BOOT, SSD, Scenario, State, World};
 use crate::closure::Variant;
 use crate::host::run::{run, tool};
+use crate::patience;
 use crate::pi::air::AccessPoint;
+use crate::pi::builder::Builder;
 use crate::pi::card;
+use crate::pi::vm::CARD_SERIAL;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-pub const SCENARIOS: &[Entry] = &[
-    ("whole-flash", "a packed image on a card, byte for byte", flash),
-    ("whole-configure", "network, keys, host key and names are put on the card", configure),
-    (
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario::new("whole-flash", "a packed image on a card, byte for byte", State::None, |w| flash(w).map(drop)),
+    Scenario::new("whole-configure", "network, keys, host key and names are put on the card", State::None, |w| {
+        configure(w)
+    }),
+    Scenario::new(
         "whole-first-boot",
         "online through the air with those, and the first connection verified; no secret stays behind",
+        State::None,
         first_boot,
+    )
+    .makes(State::FirstBoot),
+    Scenario::new(
+        "whole-discover",
+        "the Pi announces itself, with its state and its host key's fingerprint",
+        State::FirstBoot,
+        discover,
     ),
-    ("whole-discover", "the Pi announces itself, with its state and its host key's fingerprint", discover),
-    ("whole-flake", "a flake gives the same plan as its layout, and its system is found", flake),
-    ("whole-install", "from the card to the installed system, verified by cygnet itself", install),
-    ("whole-installed", "what runs is what was sent, on the layout that was asked for", installed),
-    ("whole-store", "the real Nix finds every byte of the installed store in order", store),
+    Scenario::new(
+        "whole-flake",
+        "a flake gives the same plan as its layout, and its system is found",
+        State::FirstBoot,
+        flake,
+    ),
+    Scenario::new(
+        "whole-install",
+        "from the card to the installed system, verified by cygnet itself; beside two loops that want both cores",
+        State::FirstBoot,
+        install,
+    )
+    .makes(State::RunsInstalled),
+    Scenario::new(
+        "whole-installed",
+        "what runs is what was sent, on the layout that was asked for",
+        State::RunsInstalled,
+        installed,
+    ),
+    Scenario::new(
+        "whole-store",
+        "the real Nix finds every byte of the installed store in order",
+        State::RunsInstalled,
+        store,
+    ),
 ];
 
 /// What the agent may use at most while it receives, bytes. It is under 24 MiB on a quiet Pi.
@@ -43,8 +77,13 @@ fn home() -> AccessPoint {
 /// What is in the extra file.
 const EXTRA: &str = "laid-over-an-ssd-1123";
 
-fn flash(world: &mut World) -> Result<()> {
-    world.forget_pi();
+/// A Pi with nothing but what its card tells it.
+pub(super) fn pi(pi: Builder<'_>) -> Builder<'_> {
+    pi.cores(2).ssd(SSD, 4 << 30).stranger().access_point(&home())
+}
+
+/// Flashes a card, and gives where its image is.
+fn flash(world: &mut World) -> Result<PathBuf> {
     let image = world.parts.card.display().to_string();
     let packed = world.file("card.img.zst", "")?;
     run(tool("zstd").args(["-q", "-f", "-1", "-T0", &image, "-o", &packed])).context("packing the card's image")?;
@@ -53,17 +92,17 @@ fn flash(world: &mut World) -> Result<()> {
     let mut command = world.laptop(&["card", "flash", &packed, &card, "--yes", &card, "--json"])?;
     succeed(&mut command)?;
     run(tool("cmp").args([&image, &card])).context("comparing the card with its image")?;
-
-    // The present Pi is the one with this card from now on. Nothing but the card tells it anything.
-    let pi = world.parts.pi().cores(2).ssd(SSD, 4 << 30).agent(&world.programs.agent).card(Path::new(&card));
-    world.pi = Some(pi.stranger().access_point(&home()).build()?);
-    world.in_the_air = true;
-    std::fs::remove_file(&card).context("removing the card's copy")
+    Ok(PathBuf::from(card))
 }
 
+/// Flashes and configures a card, and puts it into a Pi.
 fn configure(world: &mut World) -> Result<()> {
-    let pi = world.pi.as_ref().context("no card was flashed: run whole-flash, too")?;
-    let (card, address) = (pi.card().display().to_string(), pi.address());
+    let card = flash(world)?;
+    let made = pi(world.parts.pi().agent(&world.programs.agent)).card(&card).build()?;
+    fs::remove_file(&card).context("removing the card's copy")?;
+    world.take(made);
+    let pi = world.present()?;
+    let (card, address) = (pi.card()?.display().to_string(), pi.address());
     let identity = pi.keys().identity().with_extension("pub").display().to_string();
     let passphrase = world.file("passphrase", &format!("{PASSPHRASE}\n"))?;
     let words = [
@@ -98,22 +137,27 @@ fn configure(world: &mut World) -> Result<()> {
     let age = key["age"].as_str().unwrap_or_default();
     ensure!(age.starts_with("age1") && age.len() == 62, "no age recipient: {key}");
     let public = key["public"].as_str().context("finding the public key")?;
-    world.pi.as_ref().context("there is no Pi")?.keys().know(&address, public)
+    world.present()?.keys().know(&address, public)
 }
 
-fn first_boot(world: &mut World) -> Result<()> {
-    let pi = world.pi.as_mut().context("no card was flashed: run whole-flash, too")?;
-    pi.boot_from_card()?;
+pub(super) fn first_boot(world: &mut World) -> Result<()> {
+    configure(world)?;
+    let pi = world.present()?;
+    pi.power_on()?;
     let (host, identity) = (format!("root@{}", pi.address()), pi.keys().identity().display().to_string());
+    let patience = patience::option(BOOT);
     // With cygnet's own known hosts, and a refusal to trust any other key.
     let words =
-        ["wait", &host, "--for", "online", "--timeout", "300s", "-i", &identity, "-o", "StrictHostKeyChecking=yes"];
+        ["wait", &host, "--for", "online", "--timeout", &patience, "-i", &identity, "-o", "StrictHostKeyChecking=yes"];
     succeed(&mut world.laptop(&words)?)?;
     let pi = world.pi()?;
     pi.wait_ssh(BOOT)?;
     pi.wait_serial("cygnet.toml: taken: hostname", BOOT)?;
     // As a laptop sees it: what no file has any more is there, too.
-    let (fat, stamp) = (card::fat(pi.card())?, card::read_fat(pi.card(), "cygnet.txt")?);
+    let copies = tempfile::tempdir().context("making a directory for what is on the disks")?;
+    pi.copy_disks(copies.path())?;
+    let image = copies.path().join(CARD_SERIAL);
+    let (fat, stamp) = (card::fat(&image)?, card::read_fat(&image, "cygnet.txt")?);
     for secret in [PASSPHRASE, "OPENSSH PRIVATE KEY"] {
         let there = fat.windows(secret.len()).any(|bytes| bytes == secret.as_bytes());
         ensure!(!there, "{secret:?} is still on the FAT partition");
@@ -141,9 +185,12 @@ impl World {
     fn laptop(&mut self, arguments: &[&str]) -> Result<Command> {
         let marker = self.file("laptop", "")?;
         let state = Path::new(&marker).with_file_name("state");
-        let mut command = match &self.pi {
-            Some(pi) => self.site.bare(pi, arguments),
-            None => {
+        let mut command = match self.present() {
+            Ok(pi) => {
+                let lan = pi.lan().clone();
+                self.site.on(&lan, arguments)
+            }
+            Err(_) => {
                 let mut command = tool(&self.programs.cygnet);
                 command.args(arguments);
                 command
@@ -158,7 +205,8 @@ impl World {
 /// system's does, misses questions; what it says without being asked comes each 50 s.
 fn announced(world: &mut World) -> Result<Value> {
     let address = world.pi()?.address();
-    let out = world.expect(&["discover", "--first", "--timeout", "180s", "--json"], 0, &[])?;
+    let out =
+        world.expect(&["discover", "--first", "--timeout", &patience::option(patience::NAMED), "--json"], 0, &[])?;
     let found: Value =
         serde_json::from_str(out.lines().next().unwrap_or_default()).context("parsing what was found")?;
     let text = found.to_string();
@@ -173,7 +221,6 @@ fn announced(world: &mut World) -> Result<Value> {
 
 fn discover(world: &mut World) -> Result<()> {
     let found = announced(world)?;
-    // Which one depends on the scenarios before.
     let state = world.status()?["state"]["state"].clone();
     ensure!(found["state"] == state, "its state {state} is not announced: {found}");
     Ok(())
@@ -193,7 +240,8 @@ fn flake(world: &mut World) -> Result<()> {
     world.expect(&["plan", &host, "--flake", "path:/nowhere#pi"], 39, &["/nowhere"]).map(drop)
 }
 
-fn install(world: &mut World) -> Result<()> {
+pub(super) fn install(world: &mut World) -> Result<()> {
+    let _loops = Loops::start()?;
     let full = world.closure(Variant::Full)?;
     ensure!(full.paths >= 150 && full.nar_size >= 300_000_000, "the closure is too small to prove anything: {full:?}");
     let (toplevel, disko) = (full.toplevel.display().to_string(), full.disko.display().to_string());
@@ -238,7 +286,11 @@ fn installed(world: &mut World) -> Result<()> {
     let running = pi.sh("readlink -f /run/current-system")?;
     ensure!(running == full.toplevel.to_string_lossy(), "it runs {running}");
     let host = world.host()?;
-    let out = world.expect(&["wait", &host, "--for", "installed", "--timeout", "60s", "--json"], 0, &[])?;
+    let out = world.expect(
+        &["wait", &host, "--for", "installed", "--timeout", &patience::option(patience::NAMED), "--json"],
+        0,
+        &[],
+    )?;
     ensure!(out.contains(&running), "cygnet wait does not name the system that runs: {out}");
     let found = announced(world)?;
     let hash = running.trim_start_matches("/nix/store/").split('-').next().unwrap_or_default();
@@ -296,6 +348,5 @@ fn store(world: &mut World) -> Result<()> {
     for bad in ["error", "modified", "missing", "disappeared"] {
         ensure!(!output.contains(bad), "nix-store --verify found something:\n{output}");
     }
-    world.forget_pi();
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::pi::rig::Place;
 const SCRIPT: &str = include_str!("baseline.sh");
 
 /// An emulated 4-way handshake and a lease take seconds.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = crate::patience::HEALED;
 
 /// When things happened, in seconds since the Pi booted.
 #[derive(Debug, Clone, Copy, PartialEq)]

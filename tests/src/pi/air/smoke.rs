@@ -12,7 +12,7 @@ use crate::host::{self, run::stdout_of};
 use crate::pi::machine::Pi;
 use crate::pi::{Dhcp, Parts, Settings, prepare};
 
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = crate::patience::BOOT;
 
 /// What is sent to see how fast it goes.
 const BYTES: usize = 30_000_000;
@@ -33,7 +33,7 @@ fn look_around(parts: &Parts) -> Result<()> {
     let say = |what: &str| eprintln!("air: {:5.1} s: {what}", started.elapsed().as_secs_f64());
     let home = AccessPoint::wpa2("home \u{1f9a2}", "correct horse");
     let mut pi = parts.pi().access_point(&home).second_cable().act_led().build()?;
-    pi.boot_from_card()?;
+    pi.power_on()?;
     pi.air().wait()?;
     say("the air is made");
     ensure!(pi.rig("ls /sys/class/net")?.contains("wlan0"), "there is no wlan0");
@@ -77,7 +77,7 @@ fn look_around(parts: &Parts) -> Result<()> {
     pi.power_cut();
 
     let mut cable = parts.pi().build()?;
-    cable.boot_from_card()?;
+    cable.power_on()?;
     cable.wait_ssh(PATIENCE)?;
     say(&format!("throughput of a cable: {:.2} MB/s", throughput(&cable)?));
     Ok(())

@@ -7,7 +7,7 @@
 //! (identifiers, times, how full it is) and what is different is decided by [`facts`], without a Pi. A difference is
 //! allowed only by the title of its paragraph in `docs/disko-differences.md`.
 //!
-//! All share one Pi. Of two layouts with layers the installation is cut in the middle, and gone on with.
+//! Of two layouts with layers the installation is cut in the middle, and gone on with.
 
 mod cases;
 mod facts;
@@ -15,7 +15,8 @@ mod look;
 mod recorded;
 
 use super::failures::{Tampered, is_free};
-use super::{BOOT, Entry, SMALL, SSD, World};
+use super::{SMALL, SSD, Scenario, State, World};
+use crate::pi::builder::Builder;
 use crate::pi::cache;
 use crate::workshop::repository;
 use anyhow::{Context, Result, ensure};
@@ -25,27 +26,41 @@ use recorded::{Layer, PASSPHRASE, Recorded};
 use std::collections::BTreeSet;
 use std::fs;
 
-pub const SCENARIOS: &[Entry] = &[
-    ("layout-mirror", "a root on a mirror of ZFS, /boot on one of mdadm's, as disko makes them", |w| {
-        same(w, &cases::MIRROR)
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario::new(
+        "layout-mirror",
+        "a root on a mirror of ZFS, /boot on one of mdadm's, as disko makes them",
+        State::ManyDisks,
+        |w| same(w, &cases::MIRROR),
+    ),
+    Scenario::new("layout-raidz1", "a raidz1", State::ManyDisks, |w| same(w, &cases::RAIDZ1)),
+    Scenario::new("layout-encrypted-zfs", "a root that ZFS encrypts, and swap on a volume", State::ManyDisks, |w| {
+        same(w, &cases::ENCRYPTED)
     }),
-    ("layout-raidz1", "a raidz1", |w| same(w, &cases::RAIDZ1)),
-    ("layout-encrypted-zfs", "a root that ZFS encrypts, and swap on a volume", |w| same(w, &cases::ENCRYPTED)),
-    ("layout-luks-lvm", "LVM on LUKS; the agent is killed in the middle", |w| same(w, &cases::LUKS_LVM)),
-    ("layout-mdadm", "a GPT on a mirror of mdadm's; the agent is killed in the middle", |w| same(w, &cases::MDADM)),
-    ("layout-btrfs", "btrfs with subvolumes and swap files", |w| same(w, &cases::BTRFS)),
-    ("layout-luks-btrfs", "btrfs with subvolumes on LUKS with two keys", |w| same(w, &cases::LUKS_BTRFS)),
-    ("layout-hybrid-mbr", "a GPT with a hybrid MBR", |w| same(w, &cases::HYBRID_MBR)),
-    ("layout-msdos", "parted's MBR", |w| same(w, &cases::MSDOS)),
-    ("layout-legacy-gpt", "parted's GPT", |w| same(w, &cases::LEGACY_GPT)),
-    ("layout-zvols", "swap and LUKS on volumes of a pool", |w| same(w, &cases::ZVOLS)),
-    ("layout-lvm-thin", "a thin pool", |w| same(w, &cases::LVM_THIN)),
-    ("layout-lvm-raid", "LVM's own raid0 and mirror", |w| same(w, &cases::LVM_RAID)),
-    ("layout-luks-mdadm", "LUKS on a mirror of mdadm's", |w| same(w, &cases::LUKS_MDADM)),
-    ("layout-topology", "a pool with every class of vdevs", |w| {
-        same(w, &cases::TOPOLOGY)?;
-        w.forget_pi();
-        Ok(())
+    Scenario::new("layout-luks-lvm", "LVM on LUKS; the agent is killed in the middle", State::ManyDisks, |w| {
+        same(w, &cases::LUKS_LVM)
+    }),
+    Scenario::new(
+        "layout-mdadm",
+        "a GPT on a mirror of mdadm's; the agent is killed in the middle",
+        State::ManyDisks,
+        |w| same(w, &cases::MDADM),
+    ),
+    Scenario::new("layout-btrfs", "btrfs with subvolumes and swap files", State::ManyDisks, |w| same(w, &cases::BTRFS)),
+    Scenario::new("layout-luks-btrfs", "btrfs with subvolumes on LUKS with two keys", State::ManyDisks, |w| {
+        same(w, &cases::LUKS_BTRFS)
+    }),
+    Scenario::new("layout-hybrid-mbr", "a GPT with a hybrid MBR", State::ManyDisks, |w| same(w, &cases::HYBRID_MBR)),
+    Scenario::new("layout-msdos", "parted's MBR", State::ManyDisks, |w| same(w, &cases::MSDOS)),
+    Scenario::new("layout-legacy-gpt", "parted's GPT", State::ManyDisks, |w| same(w, &cases::LEGACY_GPT)),
+    Scenario::new("layout-zvols", "swap and LUKS on volumes of a pool", State::ManyDisks, |w| same(w, &cases::ZVOLS)),
+    Scenario::new("layout-lvm-thin", "a thin pool", State::ManyDisks, |w| same(w, &cases::LVM_THIN)),
+    Scenario::new("layout-lvm-raid", "LVM's own raid0 and mirror", State::ManyDisks, |w| same(w, &cases::LVM_RAID)),
+    Scenario::new("layout-luks-mdadm", "LUKS on a mirror of mdadm's", State::ManyDisks, |w| {
+        same(w, &cases::LUKS_MDADM)
+    }),
+    Scenario::new("layout-topology", "a pool with every class of vdevs", State::ManyDisks, |w| {
+        same(w, &cases::TOPOLOGY)
     }),
 ];
 
@@ -63,38 +78,29 @@ fn paths(numbers: std::ops::Range<usize>) -> Vec<String> {
     numbers.map(|number| format!("/dev/disk/by-id/virtio-{}", serial(number))).collect()
 }
 
-impl World {
-    /// The present Pi is one with many disks, and has those of two sets of `count` plugged in.
-    fn bench(&mut self, count: usize) -> Result<()> {
-        if self.pi.as_ref().is_none_or(|pi| pi.ssd(&serial(0)).is_err()) {
-            self.make_bench()?;
-        }
-        let wanted: Vec<String> = (0..DISKS.min(2 * count)).map(serial).collect();
-        self.pi()?.sh(&look::plug_in(&wanted)).map(drop)
-    }
+/// A Pi with many disks. A key of LUKS takes a gigabyte to make if there is one.
+pub(super) fn pi(pi: Builder<'_>) -> Builder<'_> {
+    let pi = pi.memory(2048).ssd(SSD, 4 << 30).ssd(SMALL, 700 << 20);
+    (0..DISKS).fold(pi, |pi, number| pi.ssd(&serial(number), SIZE))
+}
 
-    fn make_bench(&mut self) -> Result<()> {
-        // Two Pis at once take twice as long to boot.
-        self.forget_pi();
-        // A key of LUKS takes a gigabyte to make if there is one.
-        let mut pi = self.parts.pi().memory(2048).ssd(SSD, 4 << 30).ssd(SMALL, 700 << 20);
-        for number in 0..DISKS {
-            pi = pi.ssd(&serial(number), SIZE);
-        }
-        let mut pi = pi.agent(&self.programs.agent).build()?;
-        pi.boot_from_card()?;
-        pi.wait_ssh(BOOT)?;
-        // The files that disko's layouts have secrets in; raw keys of ZFS have 32 bytes. An array's first copy of nothing
-        // to nothing would take longer than all else here.
-        pi.sh(&format!(
+/// The files that disko's layouts have secrets in; raw keys of ZFS have 32 bytes. An array's first copy of nothing to nothing
+/// would take longer than all else here.
+pub(super) fn prepare(world: &mut World) -> Result<()> {
+    world
+        .pi()?
+        .sh(&format!(
             "printf 'a passphrase of disko\\n' > /tmp/secret.key && printf 'a passphrase of disko' > {PASSPHRASE} && \
              printf 'another one' > /tmp/additionalSecret.key && head -c 32 /dev/urandom > /tmp/k && \
              modprobe -a md_mod raid1 && echo 2000 > /proc/sys/dev/raid/speed_limit_max"
-        ))?;
-        self.pi = Some(pi);
-        self.in_the_air = false;
-        self.wait_for_agent()
-    }
+        ))
+        .map(drop)
+}
+
+/// Only the disks of two sets of `count` are plugged in.
+fn plug_in(world: &mut World, count: usize) -> Result<()> {
+    let wanted: Vec<String> = (0..DISKS.min(2 * count)).map(serial).collect();
+    world.pi()?.sh(&look::plug_in(&wanted)).map(drop)
 }
 
 fn same(world: &mut World, case: &Case) -> Result<()> {
@@ -102,7 +108,7 @@ fn same(world: &mut World, case: &Case) -> Result<()> {
     let layers = recorded.layers();
     let count = recorded.disks()?.len();
     let (first, second) = (paths(0..count), if 2 * count <= DISKS { paths(count..2 * count) } else { paths(0..count) });
-    world.bench(count)?;
+    plug_in(world, count)?;
 
     install(world, case, &recorded.moved(&first)?)?;
     let ours = facts(&seen(world, &first, &layers).context("looking at what cygnet made")?)?;
@@ -119,7 +125,8 @@ fn same(world: &mut World, case: &Case) -> Result<()> {
 
 /// Installs a tiny system, after which nothing is open.
 fn install(world: &mut World, case: &Case, layout: &Recorded) -> Result<()> {
-    let tiny = world.own_closure("pi-of-layouts")?;
+    // What is damaged for a moment must be nobody else's.
+    let tiny = world.own_closure(if case.interrupted { case.fixture } else { "pi-of-layouts" })?;
     let toplevel = tiny.toplevel.display().to_string();
     let disko = world.file("layout.json", &layout.devices.to_string())?;
     let host = world.host()?;
@@ -157,7 +164,7 @@ fn of_disko(world: &mut World, case: &Case, disko: &Recorded, disks: &[String], 
     let made_of = [world.parts.card.display().to_string(), world.parts.kernel.root.display().to_string(), script, look];
     let key = cache::key(&made_of.each_ref().map(|part| part.as_bytes()));
     let shelf = format!("disko/{}", case.fixture);
-    let cache = world.settings.cache.clone();
+    let cache = world.parts.cache.clone();
     let entry = cache::entry(&cache, &shelf, &key, "running disko's own commands in the virtual Pi", |out| {
         let [.., script, _] = &made_of;
         world.pi()?.sh(script).context("running disko's commands")?;

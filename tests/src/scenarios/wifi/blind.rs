@@ -1,7 +1,8 @@
 //! What a person sees who has no network to the Pi: the serial line through `cygnet console`, the ACT LED, and the file
 //! on the card.
 
-use super::{Entry, HEALED, HOME, NAMED, PASSPHRASE, PMK, World, home};
+use super::{HEALED, HOME, NAMED, PASSPHRASE, PMK, Scenario, State, World, home};
+use crate::patience;
 use crate::pi::air::AccessPoint;
 use crate::pi::{Dhcp, Dns};
 use anyhow::{Context, Result, bail, ensure};
@@ -11,15 +12,27 @@ use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-pub const SCENARIOS: &[Entry] = &[
-    ("wifi-serial", "cygnet console follows a Pi that has no network, by its serial line alone", serial),
-    ("wifi-led", "the ACT LED says which group of links fails", led),
-    ("wifi-report", "REPORT.TXT on the card says why, and no secret", report),
-    ("wifi-isolated", "W13-ISOLATED: an access point that keeps its stations apart", isolated),
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario::new(
+        "wifi-serial",
+        "cygnet console follows a Pi that has no network, by its serial line alone",
+        State::InTheAir,
+        serial,
+    )
+    .waits(),
+    Scenario::new("wifi-led", "the ACT LED says which group of links fails", State::InTheAir, led).waits(),
+    Scenario::new("wifi-report", "REPORT.TXT on the card says why, and no secret", State::InTheAir, report).waits(),
+    Scenario::new(
+        "wifi-isolated",
+        "W13-ISOLATED: an access point that keeps its stations apart",
+        State::InTheAir,
+        isolated,
+    )
+    .waits(),
 ];
 
 /// How long the Pi listens for others before it believes that there are none, and some time to say so.
-const LISTENS: Duration = Duration::from_secs(240);
+const LISTENS: Duration = patience::HEALED;
 
 /// `cygnet console`, reading.
 struct Console {
@@ -36,8 +49,7 @@ impl Drop for Console {
 
 impl Console {
     fn open(world: &mut World) -> Result<Self> {
-        let pi = world.pi.as_mut().context("there is no Pi")?;
-        let device = pi.console_pty()?.display().to_string();
+        let device = world.pi()?.console_pty()?.display().to_string();
         let mut command = world.command(&["console", &device, "--json"])?;
         let mut child = command.stdout(Stdio::piped()).spawn().context("starting cygnet console")?;
         let output = child.stdout.take().context("taking cygnet's output")?;
@@ -152,7 +164,7 @@ fn isolated(world: &mut World) -> Result<()> {
     world.access_point(&home())?;
     world.dhcp(&Dhcp::default())?;
     world.through(HOME)?;
-    let out = world.expect(&["discover", "--first", "--timeout", "60s", "--json"], 0, &[])?;
+    let out = world.expect(&["discover", "--first", "--timeout", &patience::option(NAMED), "--json"], 0, &[])?;
     ensure!(out.contains("cygnet-"), "it is not found again: {out}");
     Ok(())
 }

@@ -1,28 +1,55 @@
 //! What goes wrong: named on the serial console by its code, and healed without a reboot.
 
-use super::{Entry, HOME, KEY_ONLY, PASSPHRASE, PMK, World, home, settings};
+use super::{HOME, KEY_ONLY, PASSPHRASE, PMK, Scenario, State, World, home, settings};
 use crate::pi::air::{AccessPoint, Security};
 use crate::pi::{Dhcp, Router};
 use anyhow::{Context, Result, ensure};
 use std::time::Duration;
 
-pub const SCENARIOS: &[Entry] = &[
-    ("wifi-wrong-passphrase", "W10-WRONG-PASSPHRASE, until the access point has ours", wrong_passphrase),
-    ("wifi-wrong-sae-password", "W09-WRONG-SAE-PASSWORD, the same with WPA3", wrong_sae_password),
-    ("wifi-sae-only", "W09-SAE-ONLY: WPA3 alone, and all we have is the key", sae_only),
-    ("wifi-h2e-only", "W09-H2E-ONLY: the agent helps itself", h2e_only),
-    ("wifi-full", "W09-AP-FULL", full),
-    ("wifi-mac-filter", "W09-MAC-FILTER", mac_filter),
-    ("wifi-vanished", "W09-AP-VANISHED, until it is there again", vanished),
-    ("wifi-not-seen", "W08-NOT-SEEN: only another network is in the air", not_seen),
-    ("wifi-deauthenticated", "sent away once, it is back by itself", deauthenticated),
-    ("wifi-no-dhcp", "W11-NO-DHCP, and the Pi announces itself by its link-local address meanwhile", no_dhcp),
-    ("wifi-slow-dhcp", "a lease that comes late is no fault", slow_dhcp),
-    ("wifi-no-gateway", "W11-NO-GATEWAY: a lease without a way out", no_gateway),
-    ("wifi-rfkill", "W05-RFKILL-SOFT: the agent helps itself", rfkill),
-    ("wifi-country", "W06-NO-COUNTRY, until one is set", country),
-    ("wifi-clock", "W12-CLOCK: a Pi that believes it is 2001", clock),
-    ("wifi-console", "a network typed on the console, and its passphrase not shown", console),
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario::new(
+        "wifi-wrong-passphrase",
+        "W10-WRONG-PASSPHRASE, until the access point has ours",
+        State::InTheAir,
+        wrong_passphrase,
+    )
+    .waits(),
+    Scenario::new(
+        "wifi-wrong-sae-password",
+        "W09-WRONG-SAE-PASSWORD, the same with WPA3",
+        State::InTheAir,
+        wrong_sae_password,
+    )
+    .waits(),
+    Scenario::new("wifi-sae-only", "W09-SAE-ONLY: WPA3 alone, and all we have is the key", State::InTheAir, sae_only)
+        .waits(),
+    Scenario::new("wifi-h2e-only", "W09-H2E-ONLY: the agent helps itself", State::InTheAir, h2e_only).waits(),
+    Scenario::new("wifi-full", "W09-AP-FULL", State::InTheAir, full).waits(),
+    Scenario::new("wifi-mac-filter", "W09-MAC-FILTER", State::InTheAir, mac_filter).waits(),
+    Scenario::new("wifi-vanished", "W09-AP-VANISHED, until it is there again", State::InTheAir, vanished).waits(),
+    Scenario::new("wifi-not-seen", "W08-NOT-SEEN: only another network is in the air", State::InTheAir, not_seen)
+        .waits(),
+    Scenario::new("wifi-deauthenticated", "sent away once, it is back by itself", State::InTheAir, deauthenticated)
+        .waits(),
+    Scenario::new(
+        "wifi-no-dhcp",
+        "W11-NO-DHCP, and the Pi announces itself by its link-local address meanwhile",
+        State::InTheAir,
+        no_dhcp,
+    )
+    .waits(),
+    Scenario::new("wifi-slow-dhcp", "a lease that comes late is no fault", State::InTheAir, slow_dhcp).waits(),
+    Scenario::new("wifi-no-gateway", "W11-NO-GATEWAY: a lease without a way out", State::InTheAir, no_gateway).waits(),
+    Scenario::new("wifi-rfkill", "W05-RFKILL-SOFT: the agent helps itself", State::InTheAir, rfkill).waits(),
+    Scenario::new("wifi-country", "W06-NO-COUNTRY, until one is set", State::InTheAir, country).waits(),
+    Scenario::new("wifi-clock", "W12-CLOCK: a Pi that believes it is 2001", State::InTheAir, clock).waits(),
+    Scenario::new(
+        "wifi-console",
+        "a network typed on the console, and its passphrase not shown",
+        State::InTheAir,
+        console,
+    )
+    .waits(),
 ];
 
 fn wrong_passphrase(world: &mut World) -> Result<()> {
@@ -86,7 +113,11 @@ fn no_dhcp(world: &mut World) -> Result<()> {
     world.healthy()?;
     world.dhcp(&Dhcp::silent())?;
     world.named("W11-NO-DHCP")?;
-    let out = world.expect(&["discover", "--first", "--timeout", "60s", "--json"], 0, &[])?;
+    let out = world.expect(
+        &["discover", "--first", "--timeout", &crate::patience::option(super::NAMED), "--json"],
+        0,
+        &[],
+    )?;
     ensure!(out.contains("fe80::"), "no link-local address is announced: {out}");
     ensure!(out.contains("W11-NO-DHCP"), "the diagnosis is not announced: {out}");
     world.pi()?.lan().set_dhcp(&Dhcp::default())?;
@@ -149,10 +180,10 @@ fn console(world: &mut World) -> Result<()> {
     world.named("W09-AP-VANISHED")?;
     let pi = world.pi()?;
     pi.type_on_console("n")?;
-    pi.wait_serial("by its number or name", Duration::from_secs(30))
+    pi.wait_serial("by its number or name", crate::patience::SOON)
         .context("waiting for the question for the network")?;
     pi.type_on_console("cygnet-typed\r")?;
-    pi.wait_serial("assphrase", Duration::from_secs(30)).context("waiting for the question for the passphrase")?;
+    pi.wait_serial("assphrase", crate::patience::SOON).context("waiting for the question for the passphrase")?;
     pi.type_on_console(&format!("{SECRET}\r"))?;
     world.through("cygnet-typed")?;
     let shown = world.pi()?.serial()?.text();

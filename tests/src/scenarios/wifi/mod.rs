@@ -9,17 +9,17 @@ mod faults;
 mod push;
 mod ways;
 
-use super::{BOOT, Entry, SMALL, SSD, World};
+use super::{BOOT, SMALL, SSD, Scenario, State, World};
+use crate::patience::{self, HEALED, NAMED};
 use crate::pi::Dhcp;
 use crate::pi::air::AccessPoint;
+use crate::pi::builder::Builder;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// In the order in which they run; all share one Pi, which is never rebooted.
-pub fn scenarios() -> impl Iterator<Item = &'static Entry> {
-    ways::SCENARIOS.iter().chain(faults::SCENARIOS).chain(blind::SCENARIOS).chain(push::SCENARIOS)
-}
+/// All that are about the air.
+pub const GROUPS: [&[Scenario]; 4] = [ways::SCENARIOS, faults::SCENARIOS, blind::SCENARIOS, push::SCENARIOS];
 
 const PASSPHRASE: &str = "correct horse battery";
 const HOME: &str = "cygnet-home";
@@ -28,11 +28,6 @@ const HIDDEN: &str = "cygnet-hidden";
 const SWAN: &str = "Käfer \u{1f9a2}";
 const LATIN1: &[u8] = b"caf\xe9";
 const BETTER: &str = "cygnet-better";
-
-/// An emulated association, lease and login on two busy cores.
-const HEALED: Duration = Duration::from_secs(240);
-/// How long a fault may take to be named.
-const NAMED: Duration = Duration::from_secs(120);
 
 /// What the Pi was given: every network that a scenario makes.
 fn settings(country: Option<&str>) -> Vec<u8> {
@@ -59,36 +54,18 @@ fn home() -> AccessPoint {
     AccessPoint::wpa2(HOME, PASSPHRASE)
 }
 
-impl World {
-    /// The present Pi is one with a radio and no cable, and is online; made if there is none.
-    fn air(&mut self) -> Result<()> {
-        if self.pi.is_some() && !self.in_the_air {
-            self.forget_pi();
-        }
-        if self.pi.is_none() {
-            let mut pi = self
-                .parts
-                .pi()
-                .cores(2)
-                .ssd(SSD, 4 << 30)
-                .ssd(SMALL, 700 << 20)
-                .agent(&self.programs.agent)
-                .access_point(&home())
-                .second_cable()
-                .act_led()
-                .file("etc/cygnet/settings.json", 0o600, settings(Some("DE")))
-                .build()?;
-            pi.boot_from_card()?;
-            self.in_the_air = true;
-            pi.wait_ssh(BOOT).context("waiting for the Pi to come online through the air")?;
-            self.pi = Some(pi);
-        }
-        Ok(())
-    }
+/// A Pi with a radio and no cable but one that is not plugged in, and its access point.
+pub(super) fn pi(pi: Builder<'_>) -> Builder<'_> {
+    pi.cores(2).ssd(SSD, 4 << 30).ssd(SMALL, 700 << 20).access_point(&home()).second_cable().act_led().file(
+        "etc/cygnet/settings.json",
+        0o600,
+        settings(Some("DE")),
+    )
+}
 
-    /// As [`World::air`], with everything healthy: for scenarios that a failed one may have preceded.
+impl World {
+    /// Everything is healthy before anything is done to it.
     fn healthy(&mut self) -> Result<()> {
-        self.air()?;
         self.online("the Pi is not online before anything is done to it")
     }
 
@@ -101,7 +78,7 @@ impl World {
     /// A new connection through the air finds an agent that has been up all the time.
     fn online(&mut self, what: &str) -> Result<()> {
         let host = self.host()?;
-        let time = format!("{}s", HEALED.as_secs());
+        let time = patience::option(HEALED);
         let arguments = ["wait", &host, "--for", "online", "--timeout", &time];
         self.expect(&arguments, 0, &[]).with_context(|| what.to_owned())?;
         ensure!(self.pi()?.is_on(), "the Pi has rebooted");

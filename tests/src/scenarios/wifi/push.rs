@@ -1,14 +1,18 @@
 //! An installation through the air, whose access point goes away for a minute in the middle.
 
-use super::{Entry, World};
+use super::{Scenario, State, World};
 use crate::closure::Variant;
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Duration;
 
-pub const SCENARIOS: &[Entry] =
-    &[("wifi-push", "the access point is gone for 60 s in the middle of a push, and the push goes on", push)];
+pub const SCENARIOS: &[Scenario] = &[Scenario::new(
+    "wifi-push",
+    "the access point is gone for 60 s in the middle of a push, and the push goes on",
+    State::InTheAir,
+    push,
+)];
 
 /// How long the access point is away.
 const AWAY: Duration = Duration::from_secs(60);
@@ -34,7 +38,5 @@ fn push(world: &mut World) -> Result<()> {
     let status = child.wait().context("waiting for cygnet")?;
     let last = rest.join().ok().flatten().unwrap_or_default();
     ensure!(status.success(), "cygnet install ended with {status}: {last}");
-    world.expect_state("installed")?;
-    world.forget_pi();
-    Ok(())
+    world.expect_state("installed").map(drop)
 }

@@ -1,29 +1,65 @@
 //! Ways online that must simply work.
 
-use super::{BETTER, Entry, HEALED, HIDDEN, HOME, KEY_ONLY, LATIN1, PASSPHRASE, PMK, SWAN, World, home};
+use super::{
+    BETTER, BOOT, HEALED, HIDDEN, HOME, KEY_ONLY, LATIN1, PASSPHRASE, PMK, SWAN, Scenario, State, World, home,
+};
 use crate::pi::air::{AccessPoint, Security, baseline};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-pub const SCENARIOS: &[Entry] = &[
-    ("wifi-online", "from the card's boot to ssh through the air, discovered by mDNS, with power save off", online),
-    (
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario::new(
+        "wifi-online",
+        "from the card's boot to ssh through the air, discovered by mDNS, with power save off",
+        State::None,
+        online,
+    )
+    .makes(State::InTheAir),
+    Scenario::new(
         "wifi-bench",
         "how long it takes from wlan0 to an address, compared with wpa_supplicant and networkd alone",
+        State::InTheAir,
         bench,
-    ),
-    ("wifi-names", "networks with an emoji, with octets that are no text, and hidden ones", names),
-    ("wifi-transition", "an access point for WPA2 and WPA3, with the passphrase and with the key alone", transition),
-    ("wifi-two-networks", "of two networks the better one, and the other when that is gone", two_networks),
-    ("wifi-cable", "a cable is preferred while it is plugged in", cable),
+    )
+    .measures(),
+    Scenario::new(
+        "wifi-names",
+        "networks with an emoji, with octets that are no text, and hidden ones",
+        State::InTheAir,
+        names,
+    )
+    .waits(),
+    Scenario::new(
+        "wifi-transition",
+        "an access point for WPA2 and WPA3, with the passphrase and with the key alone",
+        State::InTheAir,
+        transition,
+    )
+    .waits(),
+    Scenario::new(
+        "wifi-two-networks",
+        "of two networks the better one, and the other when that is gone",
+        State::InTheAir,
+        two_networks,
+    )
+    .waits(),
+    Scenario::new("wifi-cable", "a cable is preferred while it is plugged in", State::InTheAir, cable).waits(),
 ];
 
 /// What the agent may have used at most while it waits, bytes.
 const WAITING: u64 = 24 << 20;
 
 fn online(world: &mut World) -> Result<()> {
+    let mut pi = super::pi(world.parts.pi().agent(&world.programs.agent)).build()?;
+    pi.power_on()?;
+    pi.wait_ssh(BOOT).context("waiting for the Pi to come online through the air")?;
+    world.take(pi);
     world.healthy()?;
-    let out = world.expect(&["discover", "--first", "--timeout", "60s", "--json"], 0, &[])?;
+    let out = world.expect(
+        &["discover", "--first", "--timeout", &crate::patience::option(super::NAMED), "--json"],
+        0,
+        &[],
+    )?;
     let found: Value =
         serde_json::from_str(out.lines().next().unwrap_or_default()).context("parsing what was found")?;
     let address = world.pi()?.address();
@@ -122,14 +158,14 @@ fn two_networks(world: &mut World) -> Result<()> {
 
 fn cable(world: &mut World) -> Result<()> {
     world.healthy()?;
-    let pi = world.pi.as_mut().context("there is no Pi")?;
+    let pi = world.pi()?;
     pi.plug_second_cable(true)?;
     pi.wait_serial("cable", HEALED).context("waiting for the cable on the console")?;
     world.through("cable")?;
     let way = world.pi()?.rig("ip -o route get 10.77.0.1; ip -o route; networkctl list")?;
     let taken = way.lines().next().unwrap_or_default();
     ensure!(!taken.contains("wlan0"), "the way to this side is not through the cable: {way}");
-    let pi = world.pi.as_mut().context("there is no Pi")?;
+    let pi = world.pi()?;
     pi.plug_second_cable(false)?;
     world.through(HOME)
 }

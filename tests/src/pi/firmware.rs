@@ -1,0 +1,107 @@
+//! The files that a Pi's firmware reads from the card's FAT partition: Debian's own, fetched and never committed.
+//!
+//! One card is for all boards, as nixpkgs' image is: the boot ROM's second stage, the firmware of every generation, U-Boot of
+//! each board family, and a config.txt that chooses.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::kernel::{Kernel, one};
+use super::packages::{self, Arch};
+use super::{cache, unpacked};
+
+/// What config.txt says; the filters are Raspberry Pi's (documentation, config.txt, “conditional filters”).
+const CONFIG: &str = "\
+[pi3]
+kernel=u-boot-rpi3.bin
+
+[pi02]
+kernel=u-boot-rpi3.bin
+
+[pi4]
+kernel=u-boot-rpi4.bin
+enable_gic=1
+
+[all]
+arm_64bit=1
+enable_uart=1
+avoid_warnings=1
+";
+
+/// Device trees by their name in Debian's kernel package.
+const PI3_TREE: &str = "broadcom/bcm2837-rpi-3-b.dtb";
+
+/// What the FAT partition has, and what QEMU hands over in the firmware's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Firmware {
+    /// Name on the FAT partition, where the file is.
+    pub files: Vec<(String, PathBuf)>,
+    /// U-Boot of the Pi 3.
+    pub u_boot_pi3: PathBuf,
+    /// The Pi 3's device tree.
+    pub tree_pi3: PathBuf,
+    /// U-Boot of QEMU's own board.
+    pub u_boot_virt: PathBuf,
+    /// The versions of all of it.
+    pub key: String,
+}
+
+/// Fetches the packages, or takes what was fetched.
+///
+/// # Errors
+/// If they can't be had, or lack a file.
+pub fn firmware(cache_dir: &Path, kernel: &Kernel) -> Result<Firmware> {
+    let names = ["raspi-firmware", "u-boot-rpi", "u-boot-qemu"];
+    let debs = names.map(|name| one(packages::download(cache_dir, Arch::Arm64, &[name])?));
+    let debs: Vec<_> = debs.into_iter().collect::<Result<_>>()?;
+    let versions: Vec<String> = debs.iter().map(|deb| format!("{}={}", deb.name, deb.version)).collect();
+    let key = cache::key(&[versions.join(" ").as_bytes(), CONFIG.as_bytes()]);
+    let entry = cache::entry(cache_dir, "firmware", &key, "unpacking", |out| {
+        debs.iter().try_for_each(|deb| deb.unpack(out, &["./usr/share/*"]))?;
+        fs::write(out.join("config.txt"), CONFIG).context("writing config.txt")
+    })?;
+    let blobs = entry.join("usr/lib/raspi-firmware");
+    let mut files = vec![
+        ("config.txt".to_owned(), entry.join("config.txt")),
+        ("u-boot-rpi3.bin".to_owned(), entry.join("usr/lib/u-boot/rpi_3/u-boot.bin")),
+        ("u-boot-rpi4.bin".to_owned(), entry.join("usr/lib/u-boot/rpi_4/u-boot.bin")),
+        // The virtual board's does not come from there, but whoever looks for U-Boot on the card finds the one that runs.
+        ("u-boot.bin".to_owned(), entry.join("usr/lib/u-boot/qemu_arm64/u-boot.bin")),
+    ];
+    let listed = fs::read_dir(&blobs).with_context(|| format!("listing {}", blobs.display()))?;
+    for blob in listed {
+        let path = blob.with_context(|| format!("listing {}", blobs.display()))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if [".elf", ".dat", ".bin"].iter().any(|end| name.ends_with(end)) {
+            files.push((name, path));
+        }
+    }
+    files.sort();
+    let firmware = Firmware {
+        u_boot_pi3: entry.join("usr/lib/u-boot/rpi_3/u-boot.bin"),
+        u_boot_virt: entry.join("usr/lib/u-boot/qemu_arm64/u-boot.bin"),
+        tree_pi3: kernel.root.join(format!("usr/lib/linux-image-{}", kernel.version)).join(PI3_TREE),
+        files,
+        key,
+    };
+    let all = firmware.files.iter().map(|(_, file)| file).chain([&firmware.u_boot_pi3, &firmware.tree_pi3]);
+    for file in all {
+        if !file.is_file() {
+            bail!("Debian's packages ({}) have no {}", versions.join(", "), file.display());
+        }
+    }
+    Ok(firmware)
+}
+
+/// The wireless firmware of Debian's package, with its links, unpacked.
+///
+/// # Errors
+/// If the package can't be had.
+pub fn wireless(cache_dir: &Path) -> Result<PathBuf> {
+    let deb = one(packages::download(cache_dir, Arch::Arm64, &["firmware-brcm80211"])?)?;
+    let key = unpacked::plain(&deb.version);
+    let entry = cache::entry(cache_dir, "wireless", &key, "unpacking", |out| deb.unpack(out, &["./usr/share/*"]))?;
+    Ok(entry.join("usr/lib/firmware"))
+}
