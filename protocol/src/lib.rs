@@ -5,8 +5,10 @@
 //! make of it, [`secret`] what opens it, [`extra`] what is laid over it, [`disks`] what there is before. [`online`] is how a Pi gets online and what is
 //! wrong when it does not. [`store`] is what a store path is, [`stream`] how store paths travel, [`stretch`] what a patch looks back on, [`trust`] which of them
 //! are let in, [`nix_conf`] what Nix's own configuration says of that,
+//! [`boot`] is how a Pi starts what was installed while its card stays in,
 //! [`card`] is what is written on the card before the first boot, [`substituter`] what a binary cache's answer is worth, [`handover`] how a connection reaches the daemon.
 
+pub mod boot;
 pub mod card;
 pub mod disko;
 pub mod disks;
