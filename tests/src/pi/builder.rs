@@ -288,7 +288,7 @@ impl<'a> Builder<'a> {
         if self.raspi3b {
             Board::Raspi3b { u_boot: firmware.u_boot_pi3.clone(), device_tree: firmware.tree_pi3.clone() }
         } else {
-            Board::Virt { u_boot: firmware.u_boot_virt.clone() }
+            Board::Virt { u_boot: firmware.u_boot_virt.clone(), environment: firmware.environment_virt.clone() }
         }
     }
 

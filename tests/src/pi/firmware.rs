@@ -6,11 +6,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use cygnet_protocol::boot::build::Build;
+use cygnet_protocol::boot::environment;
 
 use super::kernel::{Kernel, one};
 use super::packages::{self, Arch};
 use super::{cache, unpacked};
+
+/// Increased whenever what is made of the packages changes.
+const RECIPE: u32 = 1;
 
 /// What config.txt says; the filters are Raspberry Pi's (documentation, config.txt, “conditional filters”).
 const CONFIG: &str = "\
@@ -30,6 +35,14 @@ enable_uart=1
 avoid_warnings=1
 ";
 
+/// U-Boot of QEMU's own board, in its package.
+const U_BOOT_VIRT: &str = "usr/lib/u-boot/qemu_arm64/u-boot.bin";
+/// The image of that board's second flash, which QEMU wants whole.
+const FLASH: &str = "environment.img";
+const FLASH_SIZE: u64 = 64 << 20;
+/// How much of it is the environment: CONFIG_ENV_SIZE of U-Boot's qemu_arm64_defconfig.
+const FLASH_ENVIRONMENT: usize = 0x40000;
+
 /// Device trees by their name in Debian's kernel package.
 const PI3_TREE: &str = "broadcom/bcm2837-rpi-3-b.dtb";
 
@@ -44,6 +57,8 @@ pub struct Firmware {
     pub tree_pi3: PathBuf,
     /// U-Boot of QEMU's own board.
     pub u_boot_virt: PathBuf,
+    /// The flash with its environment.
+    pub environment_virt: PathBuf,
     /// The versions of all of it.
     pub key: String,
 }
@@ -57,10 +72,12 @@ pub fn firmware(cache_dir: &Path, kernel: &Kernel) -> Result<Firmware> {
     let debs = names.map(|name| one(packages::download(cache_dir, Arch::Arm64, &[name])?));
     let debs: Vec<_> = debs.into_iter().collect::<Result<_>>()?;
     let versions: Vec<String> = debs.iter().map(|deb| format!("{}={}", deb.name, deb.version)).collect();
-    let key = cache::key(&[versions.join(" ").as_bytes(), CONFIG.as_bytes()]);
+    let key = cache::key(&[versions.join(" ").as_bytes(), CONFIG.as_bytes(), &RECIPE.to_le_bytes()]);
     let entry = cache::entry(cache_dir, "firmware", &key, "unpacking", |out| {
         debs.iter().try_for_each(|deb| deb.unpack(out, &["./usr/share/*"]))?;
-        fs::write(out.join("config.txt"), CONFIG).context("writing config.txt")
+        fs::write(out.join("config.txt"), CONFIG).context("writing config.txt")?;
+        let binary = fs::read(out.join(U_BOOT_VIRT)).context("reading the virtual board's U-Boot")?;
+        write_flash(&out.join(FLASH), &flash(&binary)?)
     })?;
     let blobs = entry.join("usr/lib/raspi-firmware");
     let mut files = vec![
@@ -68,7 +85,7 @@ pub fn firmware(cache_dir: &Path, kernel: &Kernel) -> Result<Firmware> {
         ("u-boot-rpi3.bin".to_owned(), entry.join("usr/lib/u-boot/rpi_3/u-boot.bin")),
         ("u-boot-rpi4.bin".to_owned(), entry.join("usr/lib/u-boot/rpi_4/u-boot.bin")),
         // The virtual board's does not come from there, but whoever looks for U-Boot on the card finds the one that runs.
-        ("u-boot.bin".to_owned(), entry.join("usr/lib/u-boot/qemu_arm64/u-boot.bin")),
+        ("u-boot.bin".to_owned(), entry.join(U_BOOT_VIRT)),
     ];
     let listed = fs::read_dir(&blobs).with_context(|| format!("listing {}", blobs.display()))?;
     for blob in listed {
@@ -81,7 +98,8 @@ pub fn firmware(cache_dir: &Path, kernel: &Kernel) -> Result<Firmware> {
     files.sort();
     let firmware = Firmware {
         u_boot_pi3: entry.join("usr/lib/u-boot/rpi_3/u-boot.bin"),
-        u_boot_virt: entry.join("usr/lib/u-boot/qemu_arm64/u-boot.bin"),
+        u_boot_virt: entry.join(U_BOOT_VIRT),
+        environment_virt: entry.join(FLASH),
         tree_pi3: kernel.root.join(format!("usr/lib/linux-image-{}", kernel.version)).join(PI3_TREE),
         files,
         key,
@@ -93,6 +111,32 @@ pub fn firmware(cache_dir: &Path, kernel: &Kernel) -> Result<Firmware> {
         }
     }
     Ok(firmware)
+}
+
+/// The environment of the virtual board's U-Boot, in its binary form: what was compiled in, but for `bootcmd`, which first does
+/// what U-Boot on a Pi does (CONFIG_ENV_IS_IN_FAT): it takes `uboot.env` from the card if its checksum is right.
+fn flash(u_boot: &[u8]) -> Result<Vec<u8>> {
+    let build = Build::find("u-boot.bin", u_boot).context("looking into the virtual board's U-Boot")?;
+    let size = environment::SIZE;
+    let bootcmd = format!(
+        "virtio scan; if fatload virtio 0:1 ${{scriptaddr}} uboot.env {size:x}; then \
+         if env import -d -c ${{scriptaddr}} {size:x}; then run bootcmd; fi; fi; {}",
+        build.scan
+    );
+    let kept = build.defaults.iter().filter(|(name, _)| name != "bootcmd");
+    let variables = kept.map(|(name, value)| format!("{name}={value}\0"));
+    let mut data: Vec<u8> = variables.chain([format!("bootcmd={bootcmd}\0")]).collect::<String>().into_bytes();
+    ensure!(data.len() < FLASH_ENVIRONMENT - 5, "the environment is too long for the virtual board's flash");
+    data.resize(FLASH_ENVIRONMENT - 4, 0);
+    let mut bytes = crc32fast::hash(&data).to_le_bytes().to_vec();
+    bytes.append(&mut data);
+    Ok(bytes)
+}
+
+fn write_flash(to: &Path, environment: &[u8]) -> Result<()> {
+    let writing = || format!("writing {}", to.display());
+    fs::write(to, environment).with_context(writing)?;
+    fs::File::options().write(true).open(to).and_then(|file| file.set_len(FLASH_SIZE)).with_context(writing)
 }
 
 /// The wireless firmware of Debian's package, with its links, unpacked.

@@ -35,6 +35,8 @@ pub enum Board {
     Virt {
         /// Its U-Boot.
         u_boot: PathBuf,
+        /// The flash in which that U-Boot has its environment.
+        environment: PathBuf,
     },
     /// A Raspberry Pi 3 Model B: the card in its SD slot, one SSD and the network at its USB.
     Raspi3b {
@@ -154,7 +156,7 @@ impl Machine {
 
     fn arguments(&self) -> Vec<String> {
         match &self.board {
-            Board::Virt { u_boot } => virt::arguments(self, u_boot),
+            Board::Virt { u_boot, environment } => virt::arguments(self, u_boot, environment),
             Board::Raspi3b { u_boot, device_tree } => raspi3b::arguments(self, u_boot, device_tree),
         }
     }

@@ -1,7 +1,8 @@
 //! QEMU's own board for arm64, `-M virt`: no real machine is like it, and none is emulated as fast.
 //!
 //! Otherwise than on a Pi, card and SSDs are virtio disks, its U-Boot comes with the machine and not from the card, and the board's
-//! name is `linux,dummy-virt`. As on a Pi, the card comes first.
+//! name is `linux,dummy-virt`. That U-Boot keeps its environment in flash; what is in there does what a Pi's U-Boot does by itself: it takes
+//! `uboot.env` from the card's FAT partition if that is whole, and else what was compiled in. As on a Pi, the card comes first.
 
 use std::path::Path;
 
@@ -16,7 +17,7 @@ pub const COMMAND_LINE: &str = "console=ttyAMA0 rw panic=-1 systemd.log_color=0 
      mitigations=off nokaslr kpti=off norandmaps init_on_alloc=0";
 
 /// QEMU's arguments.
-pub fn arguments(machine: &Machine, u_boot: &Path) -> Vec<String> {
+pub fn arguments(machine: &Machine, u_boot: &Path, environment: &Path) -> Vec<String> {
     let mut arguments = common(machine);
     arguments.extend(
         [
@@ -58,6 +59,8 @@ pub fn arguments(machine: &Machine, u_boot: &Path) -> Vec<String> {
     if machine.extras.led {
         add(["-device".into(), "virtio-keyboard-pci".into()]);
     }
+    let flash = format!("if=pflash,unit=1,format=raw,readonly=on,file={}", comma(environment));
+    add(["-drive".into(), flash]);
     add(["-bios".into(), u_boot.display().to_string()]);
     arguments
 }
@@ -75,7 +78,7 @@ mod tests {
             |serial: &str| Disk { serial: serial.into(), image: format!("/x,y/{serial}").into(), format: Format::Raw };
         let machine = Machine {
             emulator: vec!["qemu".into()],
-            board: Board::Virt { u_boot: "/u-boot.bin".into() },
+            board: Board::Virt { u_boot: "/u-boot.bin".into(), environment: "/env.img".into() },
             memory: 512,
             cores: 1,
             card: Some(disk("CARD")),
@@ -89,7 +92,7 @@ mod tests {
             monitor: "/run/qmp".into(),
             extras: Extras::default(),
         };
-        let line = arguments(&machine, Path::new("/u-boot.bin")).join(" ");
+        let line = machine.arguments().join(" ");
         assert!(line.find("serial=CARD").unwrap() < line.find("serial=SSD").unwrap());
         assert!(line.contains("file=/x,,y/SSD"), "{line}");
         assert!(line.ends_with("-bios /u-boot.bin"), "{line}");
