@@ -5,7 +5,8 @@
 //! make of it, [`secret`] what opens it, [`extra`] what is laid over it, [`disks`] what there is before. [`online`] is how a Pi gets online and what is
 //! wrong when it does not. [`store`] is what a store path is, [`stream`] how store paths travel, [`stretch`] what a patch looks back on, [`trust`] which of them
 //! are let in, [`nix_conf`] what Nix's own configuration says of that,
-//! [`card`] is what is written on the card before the first boot, [`substituter`] what a binary cache's answer is worth, [`handover`] how a connection reaches the daemon.
+//! [`card`] is what is written on the card before the first boot, [`substituter`] what a binary cache's answer is worth, [`handover`] how a connection reaches the daemon,
+//! and [`text`] what makes text from outside safe to show.
 
 pub mod card;
 pub mod disko;
@@ -24,6 +25,7 @@ pub mod store;
 pub mod stream;
 pub mod stretch;
 pub mod substituter;
+pub mod text;
 pub mod trust;
 
 pub use cygnet_code as code;
