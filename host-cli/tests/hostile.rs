@@ -1,7 +1,7 @@
 //! The built `cygnet` and the real ssh against what is at the other end of a wire: somebody who wants to be believed, and a
 //! terminal that is gone.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -37,11 +37,10 @@ fn disconnecting(text: &str) -> u16 {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };
             stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").ok();
-            let mut hello = [0; 512];
-            stream.read(&mut hello).ok();
+            std::io::BufReader::new(&stream).read_line(&mut String::new()).ok();
             stream.write_all(&packet).ok();
             // Until the other end has read it.
-            stream.read(&mut hello).ok();
+            stream.read_to_end(&mut Vec::new()).ok();
         }
     });
     port

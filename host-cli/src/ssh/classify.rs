@@ -211,7 +211,7 @@ fn unreachable(host: &str, own: &str, stderr: &str) -> Option<Fault> {
     // The other end has ended the connection, whatever it says.
     let ended = disconnected(stderr).map(|_| "Connection closed by");
     let found = |text: &&str| own.contains(text) || ended == Some(text);
-    let (_, cause, remedy) = CAUSES.iter().find(|(texts, ..)| texts.iter().any(|text| found(&text)))?;
+    let (_, cause, remedy) = CAUSES.iter().find(|(texts, ..)| texts.iter().any(&found))?;
     Some(Fault::new(
         FaultCode::Unreachable,
         format!("ssh could not reach {host}."),
