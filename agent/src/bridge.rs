@@ -48,7 +48,7 @@ pub fn run(socket: &Path, mode: Mode) -> ExitCode {
                 "The cygnetd service does not run, or this user may not talk to it (it listens for root only).",
                 "Log in as root and look at `systemctl status cygnetd` and `journalctl -u cygnetd`.",
             );
-            eprintln!("cygnetd bridge: {fault}");
+            crate::say::err(&format!("cygnetd bridge: {fault}"));
             match mode {
                 // The client reads JSON lines; give it one it can explain.
                 Mode::Control | Mode::Data => drop(frame::send(&mut io::stdout().lock(), &Reply::Error(fault))),

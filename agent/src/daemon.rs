@@ -1,7 +1,7 @@
 //! How the agent lives: it listens on its socket, keeps systemd's watchdog content, and goes when told to.
 
 use crate::agent::{Agent, Places};
-use crate::{announce, card, console, control, identity::Identity, install, led, online, report};
+use crate::{announce, card, console, control, identity::Identity, install, led, online, report, say};
 use rustix::fs::Mode;
 use sd_notify::NotifyState;
 use std::io;
@@ -31,7 +31,9 @@ pub enum Purpose {
 /// Runs until SIGTERM or SIGINT.
 pub fn run(socket: &Path, places: Places, purpose: Purpose) -> ExitCode {
     tracing_subscriber::fmt()
-        .with_writer(io::stderr)
+        .with_writer(|| say::Log)
+        // It would tell of a write that failed by `eprintln!`, which panics where that fails, too.
+        .log_internal_errors(false)
         .with_ansi(false)
         .without_time()
         .with_target(false)

@@ -60,7 +60,7 @@ pub fn run(root: &Path) -> ExitCode {
             }
             Err(FrameError::Closed) => return ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("cygnetd enter: {error}");
+                crate::say::err(&format!("cygnetd enter: {error}"));
                 return ExitCode::FAILURE;
             }
         }

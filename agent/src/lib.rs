@@ -6,6 +6,9 @@
 //! This is a library only so that the fuzz targets can call what reads bytes from outside (`fuzzing`, which
 //! is only there for them and for tests); the program is [`main`].
 
+// stdout and stderr are reached through `say`, which does not panic when they are gone.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod agent;
 mod announce;
 mod bridge;
@@ -31,6 +34,7 @@ mod ram;
 mod report;
 mod rules;
 mod run;
+mod say;
 mod secrets;
 mod store;
 mod substitute;
@@ -79,11 +83,11 @@ Files:
 pub fn main() -> ExitCode {
     match parse(lexopt::Parser::from_env()) {
         Ok(Call::Help) => {
-            print!("{HELP}");
+            say::out(HELP);
             ExitCode::SUCCESS
         }
         Ok(Call::Version) => {
-            println!("cygnetd {}", env!("CARGO_PKG_VERSION"));
+            say::out(concat!("cygnetd ", env!("CARGO_PKG_VERSION")));
             ExitCode::SUCCESS
         }
         Ok(Call::Daemon { socket, state, target, card, purpose }) => {
@@ -106,7 +110,7 @@ pub fn main() -> ExitCode {
 }
 
 fn usage(text: &str) -> ExitCode {
-    eprintln!("cygnetd: {text}\nTry `cygnetd --help`.");
+    say::err(&format!("cygnetd: {text}\nTry `cygnetd --help`."));
     ExitCode::from(2)
 }
 

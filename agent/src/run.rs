@@ -5,6 +5,7 @@
 use crate::events::{EventLog, lock};
 use cygnet_protocol::event::{EventKind, Phase};
 use cygnet_protocol::fault::{Fault, FaultCode};
+use cygnet_protocol::text;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -248,7 +249,7 @@ impl Runner<'_> {
 pub fn printable(line: &[u8]) -> String {
     let show = |c: char| match c {
         '\t' | '\r' => ' ',
-        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c if text::is_hostile(c) => text::HIDDEN,
         c => c,
     };
     String::from_utf8_lossy(line).trim_end().chars().map(show).collect()

@@ -108,12 +108,14 @@ hosts: yes, no, or other-key if another one is. It is a hint; ssh checks the key
 EXAMPLES
   cygnet wait --for online
   cygnet wait pi.local --for online && cygnet install pi.local --flake .#pi
-  pi=$(cygnet wait cygnet-a1b2c3d4 --for online --timeout 5m)
+  pi=$(cygnet wait cygnet-a1b2c3d4.local --for online --timeout 5m)
   cygnet wait 192.0.2.7 --for installed --json
 
-The host that answered is printed on stdout. `online` is reached when an agent
-answers over ssh; `installed` when the agent has only the reboot left to do, or
-when the installed system answers instead of it.")]
+The host that answered is printed on stdout, as it was given. An address that is
+only announced for it is tried, too, but must have the key that is known for the
+host. `online` is reached when an agent answers over ssh; `installed` when the
+agent has only the reboot left to do, or when the installed system answers
+instead of it.")]
     Wait(Wait),
     /// Follow a Pi over its serial line, without a network
     #[command(after_help = "\
@@ -407,7 +409,7 @@ mod tests {
     #[test]
     fn every_command_has_examples() {
         fn check(command: &clap::Command) {
-            for command in command.get_subcommands() {
+            for command in command.get_subcommands().filter(|command| !command.is_hide_set()) {
                 let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
                 assert!(help.contains("EXAMPLES"), "{} has none", command.get_name());
                 check(command);

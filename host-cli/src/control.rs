@@ -2,7 +2,7 @@
 
 use crate::error::fault;
 use crate::ssh::{Channel, Session, Target};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use cygnet_protocol::event::Event;
 use cygnet_protocol::fault::FaultCode;
 use cygnet_protocol::frame::{self, FrameError};
@@ -10,6 +10,15 @@ use cygnet_protocol::message::{Hello, Reply, Request, Status};
 use std::collections::VecDeque;
 use std::io::BufReader;
 use std::process::{ChildStdin, ChildStdout};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+/// How long the agent may take for what it looks at disks for: those that sleep, or that are broken, take minutes.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// How long it may take to say how it is, which it knows.
+const STATUS_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A conversation with an agent.
 #[derive(Debug)]
@@ -83,6 +92,20 @@ impl Control {
 
     /// Sends a request and waits for its reply; an error reply is the error.
     pub fn request(&mut self, request: &Request) -> Result<Reply> {
+        self.request_within(request, PATIENCE)
+    }
+
+    /// The same, and gives up after so long.
+    fn request_within(&mut self, request: &Request, patience: Duration) -> Result<Reply> {
+        let deadline = Deadline::new(patience, self.killer())?;
+        let reply = self.exchange(request);
+        if deadline.is_over() {
+            return Err(silent(patience));
+        }
+        reply
+    }
+
+    fn exchange(&mut self, request: &Request) -> Result<Reply> {
         if let Err(error) = frame::send(&mut self.input, request) {
             return Err(self.broken(error));
         }
@@ -97,7 +120,7 @@ impl Control {
 
     /// Asks for the status.
     pub fn status(&mut self) -> Result<Status> {
-        match self.request(&Request::Status)? {
+        match self.request_within(&Request::Status, STATUS_PATIENCE)? {
             Reply::Status(status) => Ok(*status),
             other => Err(unexpected("status", &other)),
         }
@@ -156,6 +179,45 @@ impl Control {
     }
 }
 
+/// Ends a conversation that takes too long; dropped in time, it does nothing.
+struct Deadline {
+    over: Arc<AtomicBool>,
+    /// Its end tells the thread that there is nothing to wait for any more.
+    _done: Sender<()>,
+}
+
+impl Deadline {
+    fn new(patience: Duration, kill: impl Fn() + Send + 'static) -> Result<Self> {
+        let (done, wait) = channel::<()>();
+        let over = Arc::new(AtomicBool::new(false));
+        let tell = over.clone();
+        std::thread::Builder::new()
+            .name("deadline".into())
+            .spawn(move || {
+                if wait.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+                    tell.store(true, Ordering::SeqCst);
+                    kill();
+                }
+            })
+            .context("starting a thread for a deadline")?;
+        Ok(Self { over, _done: done })
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::SeqCst)
+    }
+}
+
+/// The agent was there, and says nothing any more.
+fn silent(patience: Duration) -> anyhow::Error {
+    fault(
+        FaultCode::ConnectionLost,
+        format!("The agent does not answer: nothing came within {} s.", patience.as_secs()),
+        "It hangs, or the Pi is so busy or its disks so slow that it comes to nothing else.",
+        "Try again in a minute; on the Pi, `systemctl status cygnetd` and `journalctl -u cygnetd` tell more.",
+    )
+}
+
 /// A reply of the wrong kind.
 pub fn unexpected(wanted: &str, got: &Reply) -> anyhow::Error {
     let got = serde_json::to_string(got).unwrap_or_default().chars().take(200).collect::<String>();
@@ -165,4 +227,30 @@ pub fn unexpected(wanted: &str, got: &Reply) -> anyhow::Error {
         format!("It answered {got}"),
         "Use the cygnet that belongs to this agent; `cygnet --version` and `cygnetd --version` tell.",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn a_conversation_that_hangs_is_ended_and_another_is_not() {
+        let killed = Arc::new(AtomicBool::new(false));
+        let kill = || {
+            let killed = killed.clone();
+            move || killed.store(true, Ordering::SeqCst)
+        };
+        drop(Deadline::new(Duration::from_millis(50), kill()).unwrap());
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(!killed.load(Ordering::SeqCst), "it was dropped in time");
+
+        let deadline = Deadline::new(Duration::from_millis(50), kill()).unwrap();
+        let begun = Instant::now();
+        while !killed.load(Ordering::SeqCst) && begun.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(deadline.is_over() && killed.load(Ordering::SeqCst));
+        assert_eq!(crate::error::fault_of(&silent(Duration::from_secs(30))).code, FaultCode::ConnectionLost);
+    }
 }

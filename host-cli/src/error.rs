@@ -2,6 +2,7 @@
 
 use crate::ui::Ui;
 use cygnet_protocol::fault::{Fault, FaultCode};
+use cygnet_protocol::text;
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -79,6 +80,19 @@ pub fn tail(text: &str) -> String {
     const LINES: usize = 15;
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n")
+}
+
+/// What a program or the other end said, as a quotation: it can't be taken for words of ours, whatever it holds.
+pub fn quoted(who: &str, text: &str) -> String {
+    let tail = tail(text);
+    match tail.lines().collect::<Vec<_>>().as_slice() {
+        [] => format!("{who} nothing."),
+        [line] => format!("{who}: {}", text::line(line)),
+        several => {
+            let lines: String = several.iter().map(|line| format!("\n| {}", text::line(line))).collect();
+            format!("{who}:{lines}")
+        }
+    }
 }
 
 #[cfg(test)]

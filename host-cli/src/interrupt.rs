@@ -1,10 +1,13 @@
 //! Ctrl-C: says what goes on without us, leaves no ssh behind, exits 130.
 
+use crate::ssh::option;
+use crate::ui::sink;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// A person has asked us to end: what fails from here on does so because of that.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -14,6 +17,9 @@ static FAREWELL: Mutex<String> = Mutex::new(String::new());
 static LAST_WISH: Mutex<Option<LastWish>> = Mutex::new(None);
 /// The ssh masters that are up.
 static MASTERS: Mutex<Vec<Master>> = Mutex::new(Vec::new());
+
+/// How long it may take to say farewell and to end ssh.
+const LEAVING: Duration = Duration::from_secs(5);
 
 /// Done once, by the thread that ends us.
 type LastWish = Box<dyn FnOnce() + Send>;
@@ -39,30 +45,48 @@ pub fn watch() {
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
-            if let Some(signal) = signals.forever().next() {
-                INTERRUPTED.store(true, Ordering::SeqCst);
-                if let Some(wish) = lock(&LAST_WISH).take() {
-                    wish();
-                }
-                let farewell = lock(&FAREWELL).clone();
-                if farewell.is_empty() {
-                    eprintln!("\nInterrupted.");
-                } else {
-                    eprintln!("\nInterrupted. {farewell}");
-                }
-                for master in lock(&MASTERS).drain(..) {
-                    end(&master);
-                }
-                // 128 + the signal's number, as a shell shows it.
-                std::process::exit(128 + signal);
+            let mut signals = signals.forever();
+            let Some(signal) = signals.next() else { return };
+            INTERRUPTED.store(true, Ordering::SeqCst);
+            // What there is to say and to set right may hang: on a terminal that takes nothing, on an ssh that does not answer.
+            // So it is done beside, has a deadline, and the next signal ends us at once.
+            let leaving = std::thread::Builder::new().name("farewell".into()).spawn(move || take_leave(signal));
+            let patient = std::thread::Builder::new().name("deadline".into()).spawn(move || {
+                std::thread::sleep(LEAVING);
+                exit(signal);
+            });
+            if leaving.is_err() || patient.is_err() {
+                exit(signal);
             }
+            exit(signals.next().unwrap_or(signal));
         })
         .ok();
 }
 
-/// True from the moment a signal came.
-pub fn interrupted() -> bool {
-    INTERRUPTED.load(Ordering::SeqCst)
+/// Says what is true if we end now, sets right what is to be, ends us.
+fn take_leave(signal: i32) {
+    if let Some(wish) = lock(&LAST_WISH).take() {
+        wish();
+    }
+    let farewell = lock(&FAREWELL).clone();
+    sink::tell(format!("\nInterrupted. {farewell}").trim_end());
+    for master in lock(&MASTERS).drain(..) {
+        end(&master);
+    }
+    exit(signal);
+}
+
+/// Ends with 128 + the signal's number, as a shell shows it.
+fn exit(signal: i32) -> ! {
+    std::process::exit(128 + signal)
+}
+
+/// Waits for our end if a signal has come: what failed did so because of it, and is nothing to talk about.
+pub fn give_way() {
+    if INTERRUPTED.load(Ordering::SeqCst) {
+        std::thread::sleep(LEAVING * 2);
+        exit(SIGTERM);
+    }
 }
 
 /// What to tell if a signal comes from here on.
@@ -88,9 +112,10 @@ pub fn release(master: &Master) {
 
 fn end(master: &Master) {
     // It may be gone already; then so is the socket, and ssh's complaint is of no interest.
+    let Ok(socket) = option::path(&master.socket) else { return };
     Command::new("ssh")
         .arg("-o")
-        .arg(format!("ControlPath={}", master.socket.display()))
+        .arg(format!("ControlPath={socket}"))
         .args(["-O", "exit", "--", &master.host])
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -5,6 +5,9 @@
 //! decides, follows and verifies, [`push`] sends the store paths. [`image`] builds what is put on the card. [`ui`] is all that a person or a script sees, and
 //! [`error`] is how it ends when it doesn't end well, and [`usage`] when it doesn't even begin.
 
+// stdout and stderr are reached through `ui`, which does not panic when they are gone.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod card;
 mod cli;
 mod commands;
@@ -33,6 +36,9 @@ fn main() -> ExitCode {
     interrupt::watch();
     match commands::run(&ui, &cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error::report(&ui, &error),
+        Err(error) => {
+            interrupt::give_way();
+            error::report(&ui, &error)
+        }
     }
 }

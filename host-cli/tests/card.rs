@@ -316,6 +316,59 @@ fn cards_that_can_not_be_used_are_told() {
 }
 
 #[test]
+fn a_file_that_holds_something_is_not_overwritten_without_a_word() {
+    let home = Home::new();
+    let source = home.file("source.img", image());
+    let mine = home.file("thesis.odt", vec![b'x'; 40 << 20]);
+    let (_, stderr) = home.exits(29, &["card", "flash", &source, &mine]);
+    assert!(stderr.contains(&format!("--yes {mine}")), "{stderr}");
+    home.exits(29, &["card", "flash", &source, &mine, "--yes", &source]);
+    assert!(std::fs::read(&mine).unwrap() == vec![b'x'; 40 << 20]);
+
+    // The image itself, by whatever name.
+    let (link, hard) = (home.path("link.img").display().to_string(), home.path("hard.img").display().to_string());
+    std::os::unix::fs::symlink(&source, &link).unwrap();
+    std::fs::hard_link(&source, &hard).unwrap();
+    for target in [&source, &link, &hard] {
+        let (_, stderr) = home.exits(3, &["card", "flash", &source, target, "--yes", target]);
+        assert!(stderr.contains("is the image itself"), "{stderr}");
+        home.exits(3, &["card", "flash", target, &source, "--yes", &source]);
+    }
+    assert!(std::fs::read(&source).unwrap() == image());
+
+    let card = home.file("card", vec![7; 40 << 20]);
+    home.exits(0, &["card", "flash", &source, &card, "--yes", &card]);
+    assert!(std::fs::read(&card).unwrap()[..39 << 20] == image());
+}
+
+/// Text that comes from a card reaches a terminal without what acts on it.
+#[test]
+fn a_card_does_not_speak_to_the_terminal() {
+    let home = Home::with_key();
+    let card = home.file("card.img", image());
+    // The label is what a FAT holds; the rest is a file that anybody could have put there.
+    let (start, hostile) = (8_u64 << 20, "claim = \"x\"\n\u{9b}2Jhostname = 1\u{202e}\n");
+    let file = std::fs::File::options().read(true).write(true).open(&card).unwrap();
+    let mut bytes = vec![0; 30 << 20];
+    file.read_exact_at(&mut bytes, start).unwrap();
+    let mut cursor = std::io::Cursor::new(bytes);
+    {
+        let fat = fatfs::FileSystem::new(&mut cursor, fatfs::FsOptions::new()).unwrap();
+        fat.root_dir().create_file("cygnet.toml").unwrap().write_all(hostile.as_bytes()).unwrap();
+        fat.root_dir().create_file("cygnet.txt").unwrap().write_all("taken \x1b]0;x\x07\u{202e}\n".as_bytes()).unwrap();
+    }
+    file.write_all_at(cursor.get_ref(), start).unwrap();
+    let hostile = |text: &str| text.chars().any(|c| c != '\n' && cygnet_protocol::text::is_hostile(c));
+    let (stdout, stderr) = home.exits(0, &["card", "show", &card]);
+    assert!(stdout.contains("taken") && !hostile(&stdout) && !hostile(&stderr), "{stdout:?}{stderr:?}");
+    let (stdout, stderr) = home.exits(0, &["card", "show", &card, "--json"]);
+    assert!(!hostile(&stdout) && !hostile(&stderr), "{stdout:?}{stderr:?}");
+    // Names of files and arguments are words of others, too.
+    let (_, stderr) = home.exits(27, &["card", "show", "/no/such\x1b[2J\u{202e}"]);
+    assert!(!hostile(&stderr), "{stderr:?}");
+}
+
+#[test]
 fn networks_travel_from_one_program_to_another() {
     let home = Home::with_key();
     let card = home.file("card.img", image());
@@ -358,7 +411,7 @@ fn a_card_that_was_interrupted_looks_blank() {
     std::fs::File::options().write(true).open(&source).unwrap().set_len(2 << 30).unwrap();
     let target = home.file("card", image());
     std::fs::File::options().write(true).open(&target).unwrap().set_len(2 << 30).unwrap();
-    let mut command = home.command(&["card", "flash", &source, &target]);
+    let mut command = home.command(&["card", "flash", &source, &target, "--yes", &target]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let table = || {
         let mut sector = [0; 512];
@@ -372,6 +425,50 @@ fn a_card_that_was_interrupted_looks_blank() {
     let (_, stderr) = check(130, &["card", "flash"], child.wait_with_output().unwrap());
     assert!(stderr.contains("is not finished: it has no partition table"), "{stderr}");
     assert!(!table());
+}
+
+/// Needs root: what it does in somebody else's directory, it does with that person's rights.
+#[test]
+fn root_follows_nobodys_links() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+    let id = Command::new("id").arg("-u").output().unwrap();
+    if String::from_utf8_lossy(&id.stdout).trim() != "0" {
+        assert!(std::env::var_os("CYGNET_TEST_ALL").is_none(), "this test needs root");
+        eprintln!("not run: it needs root");
+        return;
+    }
+    const PERSON: u32 = 65_534;
+    let home = Home::with_key();
+    let card = home.file("card.img", image());
+    let before = std::fs::read(&card).unwrap();
+    let behind_sudo = |code: i32| {
+        let mut command = home.command(&["card", "configure", &card, "--hostname", "pi", "--force"]);
+        command.env("SUDO_USER", "nobody").env("SUDO_UID", PERSON.to_string()).env("SUDO_GID", PERSON.to_string());
+        check(code, &["card", "configure"], command.output().unwrap())
+    };
+    std::fs::set_permissions(home.0.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let (state, roots) = (home.path("state"), home.path("roots"));
+    std::fs::create_dir(&state).unwrap();
+    chown(&state, Some(PERSON), Some(PERSON)).unwrap();
+    // Where only root may write.
+    std::fs::create_dir(&roots).unwrap();
+    std::fs::set_permissions(&roots, PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::write(roots.join("known_hosts"), "root's\n").unwrap();
+
+    symlink(&roots, state.join("cygnet")).unwrap();
+    let (_, stderr) = behind_sudo(1);
+    assert!(stderr.contains("known_hosts") && stderr.contains("ermission denied"), "{stderr}");
+    assert_eq!(std::fs::read_dir(&roots).unwrap().count(), 1);
+    assert_eq!(std::fs::read_to_string(roots.join("known_hosts")).unwrap(), "root's\n");
+    assert_eq!(std::fs::metadata(roots.join("known_hosts")).unwrap().uid(), 0);
+    assert!(std::fs::read(&card).unwrap() == before, "a card whose key could not be noted was written");
+
+    std::fs::remove_file(state.join("cygnet")).unwrap();
+    behind_sudo(0);
+    for path in [state.join("cygnet"), state.join("cygnet/known_hosts")] {
+        assert_eq!(std::fs::metadata(&path).unwrap().uid(), PERSON, "{}", path.display());
+    }
+    assert!(std::fs::read_to_string(state.join("cygnet/known_hosts")).unwrap().starts_with("pi,pi.local ssh-ed25519 "));
 }
 
 /// Needs root and loop devices: a real block device, mounted and not.
@@ -404,6 +501,11 @@ fn a_block_device_is_flashed_and_configured() {
     let (_, stderr) = home.exits(29, &["card", "flash", &source, &device]);
     assert!(stderr.contains(&format!("--yes {device}")), "{stderr}");
     home.exits(29, &["card", "flash", &source, &device, "--yes", "/dev/sdz"]);
+    // The file behind a loop device is in use, and the device made of the image is the image.
+    let (_, stderr) = home.exits(17, &["card", "flash", &source, &backing, "--yes", &backing]);
+    assert!(stderr.contains(&device), "{stderr}");
+    let (_, stderr) = home.exits(3, &["card", "flash", &backing, &device, "--yes", &device]);
+    assert!(stderr.contains("is the image itself"), "{stderr}");
     home.exits(0, &["card", "flash", &source, &device, "--yes", &device, "--no-eject"]);
     let now = std::fs::read(&backing).unwrap();
     assert!(now[..39 << 20] == image() && now[63 << 20..].iter().all(|byte| *byte == 0) && now.len() == 64 << 20);

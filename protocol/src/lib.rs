@@ -6,7 +6,8 @@
 //! wrong when it does not. [`store`] is what a store path is, [`stream`] how store paths travel, [`stretch`] what a patch looks back on, [`trust`] which of them
 //! are let in, [`nix_conf`] what Nix's own configuration says of that,
 //! [`boot`] is how a Pi starts what was installed while its card stays in,
-//! [`card`] is what is written on the card before the first boot, [`substituter`] what a binary cache's answer is worth, [`handover`] how a connection reaches the daemon.
+//! [`card`] is what is written on the card before the first boot, [`substituter`] what a binary cache's answer is worth, [`handover`] how a connection reaches the daemon,
+//! and [`text`] what makes text from outside safe to show.
 
 pub mod boot;
 pub mod card;
@@ -26,6 +27,7 @@ pub mod store;
 pub mod stream;
 pub mod stretch;
 pub mod substituter;
+pub mod text;
 pub mod trust;
 
 pub use cygnet_code as code;

@@ -71,7 +71,7 @@ fn is_plain(c: char) -> bool {
 }
 
 fn shown(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(120).collect()
+    crate::text::line(text).chars().take(120).collect()
 }
 
 /// A store path that a cache has, as far as it can be believed before it has come.

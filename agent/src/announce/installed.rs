@@ -41,7 +41,7 @@ pub fn run(toplevel: &Path, patience: Duration) -> ExitCode {
     match result.and_then(|runtime| runtime.block_on(live(toplevel, patience)).map_err(|error| error.to_string())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("cygnetd: announcing that the system is installed: {error}");
+            crate::say::err(&format!("cygnetd: announcing that the system is installed: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -20,6 +20,7 @@ pub use state::{CARD, State, replace};
 
 use crate::firmware::Firmware;
 use crate::inspect;
+use cygnet_protocol::text;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -47,10 +48,11 @@ pub fn run(places: &Places) -> ExitCode {
         lines.push(Line::warning(format!("The host name could not be set: {error}.")));
     }
     for line in &lines {
-        println!("{}: {}", if line.warning { "warning" } else { "card" }, line.text);
+        let kind = if line.warning { "warning" } else { "card" };
+        crate::say::out(&format!("{kind}: {}", text::line(&line.text)));
     }
     if let Err(error) = told::write(&places.root.join(told::TOLD), &lines) {
-        eprintln!("{} was not written: {error}", told::TOLD);
+        crate::say::err(&format!("{} was not written: {error}", told::TOLD));
     }
     ExitCode::SUCCESS
 }

@@ -28,11 +28,12 @@ pub fn run(from: &Path, by: Reader, into: &Path, owner: Option<&str>) -> ExitCod
     };
     let written = write(&settings, by, into, owner);
     for error in trouble.iter().chain(written.as_ref().err()) {
-        eprintln!("cygnetd: {error}");
+        crate::say::err(&format!("cygnetd: {error}"));
     }
     match (trouble, written) {
         (None, Ok(count)) => {
-            eprintln!("cygnetd: {count} networks of the installation are there for {}", by.name());
+            let text = format!("cygnetd: {count} networks of the installation are there for {}", by.name());
+            crate::say::err(&text);
             ExitCode::SUCCESS
         }
         _ => ExitCode::FAILURE,

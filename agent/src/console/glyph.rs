@@ -1,6 +1,7 @@
 //! What terminals can show: marks, widths, and lines that fit.
 
 use cygnet_protocol::online::link::LinkState;
+use cygnet_protocol::text::is_hostile;
 use std::fmt::Write;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -43,10 +44,7 @@ impl Glyphs {
             match (self, c) {
                 (_, ' '..='~') => clean.push(c),
                 // Controls, and what turns the direction of writing, must not reach a terminal.
-                (_, c)
-                    if c.is_control()
-                        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}') =>
-                {
+                (_, c) if is_hostile(c) => {
                     // Writing to a string does not fail.
                     let _ = write!(clean, "\\u{:x}", u32::from(c));
                 }

@@ -114,7 +114,7 @@ fn contents(device: &Device, partitions: &[PartitionFacts]) -> Vec<String> {
 
 /// Names on a disk are anybody's: nothing in them may move the cursor of who reads the plan.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    cygnet_protocol::text::line(text)
 }
 
 fn describe(fstype: &str, label: Option<&str>) -> String {

@@ -30,7 +30,7 @@ pub fn text(input: &ReportInput) -> String {
     }
     let mut clean = String::with_capacity(text.len() + text.len() / 16);
     for line in text.lines() {
-        clean.extend(line.chars().map(|c| if c.is_control() { '?' } else { c }));
+        clean.push_str(&cygnet_protocol::text::line(line));
         clean.push_str("\r\n");
     }
     clean
@@ -235,7 +235,7 @@ mod tests {
             "rfkill0 wlan",
             "brcmfmac: hello",
             "brcm/x.bin",
-            "    12.3 receive: | psk=(secret) ?[2J",
+            "    12.3 receive: | psk=(secret) \u{fffd}[2J",
         ] {
             assert!(text.contains(says), "{says:?} in\n{text}");
         }

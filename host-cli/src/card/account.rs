@@ -9,12 +9,33 @@ const MAX_NAME: usize = 256;
 /// Where macOS keeps an account's home (DirectoryService(8)).
 const ATTRIBUTE: &str = "NFSHomeDirectory";
 
+/// Somebody who has let sudo run us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// The account's name.
+    pub name: String,
+    /// Its number.
+    pub user: u32,
+    /// The number of its group.
+    pub group: u32,
+}
+
+/// The person behind sudo, as sudo(8) tells in the environment; `None` if there is none, or it is root.
+pub fn behind_sudo() -> Option<Person> {
+    let said = |name: &str| std::env::var(name).ok();
+    person(is_root(), said("SUDO_USER")?, &said("SUDO_UID")?, &said("SUDO_GID")?)
+}
+
+fn person(root: bool, name: String, user: &str, group: &str) -> Option<Person> {
+    let person = Person { name, user: user.parse().ok()?, group: group.parse().ok()? };
+    (root && person.user != 0 && is_name(&person.name)).then_some(person)
+}
+
 /// The person's home directory.
 pub fn home() -> Option<PathBuf> {
     let own = || std::env::var_os("HOME").map(PathBuf::from);
-    let user = std::env::var("SUDO_USER").ok().filter(|user| is_root() && user != "root" && is_name(user));
-    match user {
-        Some(user) => look_up(&user).filter(|home| home.is_dir()).or_else(own),
+    match behind_sudo() {
+        Some(person) => look_up(&person.name).filter(|home| home.is_dir()).or_else(own),
         None => own(),
     }
 }
@@ -107,6 +128,17 @@ mod tests {
         let long = "a".repeat(MAX_NAME + 1);
         for bad in ["", "-s", "--help", "..", "../root", "a/b", "a:b", "a b", "a\n", "$(id)", "me;id", "é", &long] {
             assert!(!is_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_person_is_no_root() {
+        let who = |root, name: &str, user: &str, group: &str| person(root, name.to_owned(), user, group);
+        assert_eq!(who(true, "me", "1000", "100"), Some(Person { name: "me".into(), user: 1000, group: 100 }));
+        for (root, name, user) in
+            [(false, "me", "1000"), (true, "root", "0"), (true, "me", "x"), (true, "../me", "1000")]
+        {
+            assert_eq!(who(root, name, user, "100"), None);
         }
     }
 

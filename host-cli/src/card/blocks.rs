@@ -11,6 +11,20 @@ use std::rc::Rc;
 /// A multiple of every sector size that there is.
 const BLOCK: u64 = 16 * 1024;
 
+/// How much may be done with one file system before it is taken for one that leads in circles: reading and writing a few small
+/// files takes some ten thousand steps, and looking through the largest directory or table of clusters some ten million.
+const MOST_STEPS: u64 = 30_000_000;
+/// How many blocks may be held, 256 MiB: more than any table of clusters and all that we write.
+const MOST_BLOCKS: usize = 16 * 1024;
+
+/// What is said of such a file system.
+const CIRCLES: &str = "its file system leads in circles, or is damaged in another way";
+
+/// Whether an error says that a file system leads in circles.
+pub fn is_circle(error: &io::Error) -> bool {
+    error.to_string() == CIRCLES
+}
+
 /// The stream.
 #[derive(Debug)]
 pub struct Blocks {
@@ -21,6 +35,7 @@ pub struct Blocks {
     length: u64,
     position: u64,
     blocks: BTreeMap<u64, Block>,
+    steps: u64,
 }
 
 #[derive(Debug)]
@@ -33,7 +48,7 @@ impl Blocks {
     /// The `length` bytes from `start` on, of a file or device of `size` bytes.
     pub fn new(file: File, size: u64, start: u64, length: u64) -> Self {
         let length = length.min(size.saturating_sub(start));
-        Self { file, size, start, length, position: 0, blocks: BTreeMap::new() }
+        Self { file, size, start, length, position: 0, blocks: BTreeMap::new(), steps: 0 }
     }
 
     /// Writes what was changed, and forgets everything, so that what is read next comes from the card.
@@ -55,8 +70,17 @@ impl Blocks {
         self.blocks.values().any(|block| block.changed)
     }
 
+    /// Counts a step, and large ones for as much as they move.
+    fn step(&mut self, bytes: usize) -> io::Result<()> {
+        self.steps = self.steps.saturating_add(1 + bytes as u64 / 512);
+        if self.steps > MOST_STEPS { Err(io::Error::other(CIRCLES)) } else { Ok(()) }
+    }
+
     fn block(&mut self, number: u64) -> io::Result<&mut Block> {
         if !self.blocks.contains_key(&number) {
+            if self.blocks.len() >= MOST_BLOCKS {
+                return Err(io::Error::other(CIRCLES));
+            }
             let length = BLOCK.min(self.size.saturating_sub(number * BLOCK));
             let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
             self.file.read_exact_at(&mut bytes, number * BLOCK)?;
@@ -86,6 +110,7 @@ pub fn forget(file: &File) {
 impl Read for Blocks {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let (number, inside, count) = self.place(buffer.len());
+        self.step(count)?;
         if count == 0 {
             return Ok(0);
         }
@@ -100,6 +125,7 @@ impl Read for Blocks {
 impl Write for Blocks {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let (number, inside, count) = self.place(buffer.len());
+        self.step(count)?;
         if count == 0 {
             return Ok(0);
         }

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use cygnet_protocol::card::{self, CardConfig, Reading};
 use cygnet_protocol::fault::FaultCode;
 use cygnet_protocol::online::settings::{Key, Network};
+use cygnet_protocol::text;
 use serde_json::{Value, json};
 
 /// What is on the card now.
@@ -28,7 +29,7 @@ impl Found {
     pub fn read(firmware: &Firmware) -> Result<Self> {
         let settings = firmware.read(card::FILE, card::LIMIT)?.map(|bytes| without_taken(&bytes));
         let stamp = firmware.read(STAMP, card::LIMIT)?;
-        let stamp = stamp.map(|bytes| printable(&String::from_utf8_lossy(&bytes)));
+        let stamp = stamp.map(|bytes| text::lines(&String::from_utf8_lossy(&bytes)));
         Ok(Self { label: firmware.label.clone(), settings, stamp })
     }
 
@@ -46,11 +47,6 @@ fn without_taken(bytes: &[u8]) -> Reading {
         reading.faults.retain(|fault| !fault.why.starts_with("it needs a passphrase"));
     }
     reading
-}
-
-/// What comes from a card goes to a terminal: no escape sequences.
-fn printable(text: &str) -> String {
-    text.chars().filter(|c| *c == '\n' || !c.is_control()).collect()
 }
 
 /// Writes the settings, and compares what is on the card then.
@@ -152,7 +148,7 @@ mod tests {
             assert_eq!(firmware.label, "FIRMWARE");
             firmware.write(STAMP, b"taken\x1b[2J\n").unwrap();
             let firmware = firmware.finish(&medium).unwrap();
-            assert_eq!(Found::read(&firmware).unwrap().stamp.as_deref(), Some("taken[2J\n"));
+            assert_eq!(Found::read(&firmware).unwrap().stamp.as_deref(), Some("taken\u{fffd}[2J\n"));
             put(&medium, firmware, &config()).unwrap();
             let found = Found::read(&open(&path).1).unwrap();
             assert_eq!((found.settings.as_ref().unwrap().config.clone(), found.stamp), (config(), None));

@@ -1,6 +1,6 @@
 //! The files in the root directory of the card's FAT partition, read and written without mounting it.
 
-use super::blocks::{Blocks, Shared};
+use super::blocks::{Blocks, Shared, is_circle};
 use super::medium::Medium;
 use super::partitions::{self, Place, Table};
 use crate::error::fault;
@@ -80,10 +80,10 @@ impl Firmware {
         let file = match self.files.root_dir().open_file(name) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).with_context(reading),
+            Err(error) => return Err(self.failed(error, reading())),
         };
         let mut bytes = Vec::new();
-        file.take(limit as u64 + 1).read_to_end(&mut bytes).with_context(reading)?;
+        file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(|error| self.failed(error, reading()))?;
         anyhow::ensure!(bytes.len() <= limit, "{name} on {} has more than {} kB", self.shown, limit / 1024);
         Ok(Some(bytes))
     }
@@ -106,14 +106,14 @@ impl Firmware {
         let mut file = match root.open_file(name) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error).with_context(removing),
+            Err(error) => return Err(self.failed(error, removing())),
         };
         // Passphrases would stay in what counts as free.
         let length = root.iter().filter_map(Result::ok).find(|entry| entry.file_name().eq_ignore_ascii_case(name));
         let length = length.map_or(0, |entry| entry.len());
-        io::copy(&mut io::repeat(0).take(length), &mut file).with_context(removing)?;
+        io::copy(&mut io::repeat(0).take(length), &mut file).map_err(|error| self.failed(error, removing()))?;
         drop(file);
-        root.remove(name).with_context(removing)
+        root.remove(name).map_err(|error| self.failed(error, removing()))
     }
 
     /// Brings everything to the card; what is read from here on comes from there.
@@ -126,10 +126,22 @@ impl Firmware {
         Self::open(medium)
     }
 
+    fn failed(&self, error: io::Error, doing: String) -> anyhow::Error {
+        if !is_circle(&error) {
+            return anyhow::Error::from(error).context(doing);
+        }
+        fault(
+            FaultCode::BadCard,
+            format!("The FAT partition of {} is damaged; nothing was changed.", self.shown),
+            format!("While {doing}, {error}: the card was taken out while it was written, or is broken."),
+            "Check it with `fsck.vfat`, or flash the card again; if that does not help, take another card.",
+        )
+    }
+
     fn full(&self, error: io::Error, name: &str, length: usize) -> anyhow::Error {
         // fatfs has no kinds for it.
         if !error.to_string().contains("No space left") && error.kind() != io::ErrorKind::WriteZero {
-            return anyhow::Error::from(error).context(format!("writing {name} to {}", self.shown));
+            return self.failed(error, format!("writing {name} to {}", self.shown));
         }
         fault(
             FaultCode::DiskFull,
@@ -139,5 +151,95 @@ impl Firmware {
             ),
             "Remove files from it that are not needed (old kernels, backups), or flash a fresh image.",
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::medium::Purpose;
+    use super::*;
+    use std::io::Cursor;
+    use std::time::{Duration, Instant};
+
+    /// A FAT32 without a partition table around it, and the place of its table of clusters.
+    fn fat32() -> (Vec<u8>, usize) {
+        let mut fat = Cursor::new(vec![0; 40 << 20]);
+        let options = fatfs::FormatVolumeOptions::new().fat_type(fatfs::FatType::Fat32).bytes_per_cluster(512);
+        fatfs::format_volume(&mut fat, options).unwrap();
+        let bytes = fat.into_inner();
+        let reserved = usize::from(u16::from_le_bytes([bytes[14], bytes[15]]));
+        (bytes, reserved * 512)
+    }
+
+    /// Each cluster of the chain leads to `next`.
+    fn chain(bytes: &mut [u8], table: usize, cluster: usize, next: u32) {
+        bytes[table + cluster * 4..][..4].copy_from_slice(&next.to_le_bytes());
+    }
+
+    fn hostile(change: impl Fn(&mut Vec<u8>, usize)) {
+        let (mut bytes, table) = fat32();
+        change(&mut bytes, table);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("card");
+        std::fs::write(&path, &bytes).unwrap();
+        let medium = Medium::open(&path, Purpose::Change, false).unwrap();
+        let begun = Instant::now();
+        // It may be good for something, or for nothing; it ends, and does not panic.
+        if let Ok(firmware) = Firmware::open(&medium) {
+            for result in [
+                firmware.read("cygnet.toml", 65_536).map(drop),
+                firmware.remove("cygnet.toml"),
+                firmware.write("cygnet.toml", &[7; 3000]),
+            ] {
+                let Err(error) = result else { continue };
+                let fault = crate::error::fault_of(&error);
+                assert!(
+                    matches!(fault.code, FaultCode::BadCard | FaultCode::DiskFull | FaultCode::Internal),
+                    "{fault}"
+                );
+            }
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "it took {:?}", begun.elapsed());
+        assert!(std::fs::read(&path).unwrap() == bytes, "nothing is written before all is well");
+    }
+
+    #[test]
+    fn a_directory_in_a_circle_ends() {
+        // The root directory is cluster 2, full of deleted entries, and followed by itself.
+        hostile(|bytes, table| {
+            let (fats, length) =
+                (usize::from(bytes[16]), u32::from_le_bytes([bytes[36], bytes[37], bytes[38], bytes[39]]));
+            let root = table + fats * length as usize * 512;
+            bytes[root..root + 512].fill(0xe5);
+            for copy in 0..fats {
+                chain(bytes, table + copy * length as usize * 512, 2, 2);
+            }
+        });
+    }
+
+    #[test]
+    fn clusters_that_are_none_do_no_harm() {
+        for first in [0_u32, 1, 0x0fff_fff6, 0x0fff_ffff, 0xffff_ffff, 100_000_000] {
+            // The first cluster of the root directory, and of a file in it.
+            hostile(|bytes, _| bytes[44..48].copy_from_slice(&first.to_le_bytes()));
+            hostile(|bytes, table| {
+                let (fats, length) =
+                    (usize::from(bytes[16]), u32::from_le_bytes([bytes[36], bytes[37], bytes[38], bytes[39]]));
+                let root = table + fats * length as usize * 512;
+                bytes[root..root + 11].copy_from_slice(b"CYGNET~1TOM");
+                bytes[root + 20..root + 22].copy_from_slice(&first.to_le_bytes()[2..]);
+                bytes[root + 26..root + 28].copy_from_slice(&first.to_le_bytes()[..2]);
+                bytes[root + 28..root + 32].copy_from_slice(&u32::MAX.to_le_bytes());
+                chain(bytes, table, 2, first);
+            });
+        }
+    }
+
+    #[test]
+    fn numbers_that_do_not_fit_do_no_harm() {
+        // All of the parameter block (fatgen103, BPB), one after another, with the largest value there is.
+        for at in (11..90).step_by(3) {
+            hostile(|bytes, _| bytes[at..at + 4].fill(0xff));
+        }
     }
 }

@@ -11,6 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// The most memory that unpacking may take, KiB: a dictionary as large as one asks for is allocated at once. zstd has the same
+/// limit, in the size of its window.
+const MOST_MEMORY: u32 = 2 << 20;
+
 /// How it is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
@@ -81,7 +85,7 @@ impl Image {
         Ok(match self.packing {
             Packing::None => Box::new(file),
             Packing::Zstd => unzstd(file).with_context(opening)?,
-            Packing::Xz => Box::new(lzma_rust2::XzReader::new(file, true)),
+            Packing::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(file, true, MOST_MEMORY)),
             Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
         })
     }
@@ -100,7 +104,11 @@ impl Image {
     /// What is said of an image that can't be unpacked to its end.
     pub fn damaged(&self, error: &io::Error) -> anyhow::Error {
         let cut = error.kind() == io::ErrorKind::UnexpectedEof;
-        let cause = if cut { "It is cut off: a download that did not end." } else { "It is damaged." };
+        let cause = match (cut, error.to_string().contains("memory")) {
+            (true, _) => "It is cut off: a download that did not end.",
+            (false, true) => "It can't be unpacked with 2 GiB of memory, which is more than any image is packed with.",
+            (false, false) => "It is damaged.",
+        };
         bad(&self.path, format!("{cause} ({error})"), "Download or build it again.")
     }
 
@@ -294,6 +302,30 @@ pub(crate) mod tests {
         let path = dir.join(name);
         std::fs::write(&path, bytes).unwrap();
         path
+    }
+
+    /// The dictionary's size is one byte of the first block's header (The .xz File Format, 3.1 and 5.3.1).
+    #[test]
+    fn a_dictionary_larger_than_memory_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, mut packed) = packed(&[7; 100_000]).into_iter().find(|(name, _)| name.ends_with(".xz")).unwrap();
+        // Filter 0x21 with one byte of properties; 40 stands for 4 GiB less one byte.
+        let at = 12 + packed[12..].windows(2).position(|bytes| bytes == [0x21, 1]).unwrap() + 2;
+        packed[at] = 40;
+        let size = (usize::from(packed[12]) + 1) * 4;
+        let sum = crc32(&packed[12..12 + size - 4]).to_le_bytes();
+        packed[12 + size - 4..12 + size].copy_from_slice(&sum);
+        let opened = Image::open(&image(dir.path(), "x.img.xz", &packed)).unwrap();
+        let error = opened.stream().unwrap().read_to_end(&mut Vec::new()).unwrap_err();
+        let fault = crate::error::fault_of(&opened.damaged(&error));
+        assert!(fault.code == FaultCode::BadImage && fault.cause.contains("2 GiB of memory"), "{fault}");
+    }
+
+    /// As IEEE 802.3 has it.
+    fn crc32(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(!0_u32, |sum, byte| {
+            (0..8).fold(sum ^ u32::from(*byte), |sum, _| if sum & 1 == 1 { sum >> 1 ^ 0xedb8_8320 } else { sum >> 1 })
+        })
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A card or an image of one, opened: never a disk that this machine needs or has mounted.
 
 use super::disks::{self, Disk, Objection};
-use super::pins;
+use super::{in_use, pins};
 use crate::error::fault;
 use anyhow::{Context, Result};
 use cygnet_protocol::fault::FaultCode;
@@ -48,6 +48,15 @@ impl Medium {
                 ));
             }
             let file = options(purpose).open(path).map_err(|error| open_failed(path, error))?;
+            let user = file.metadata().ok().and_then(|opened| in_use::by_this_machine(&opened, path));
+            if let Some(user) = user.filter(|_| purpose != Purpose::Read) {
+                return Err(fault(
+                    FaultCode::DiskBusy,
+                    format!("{shown} is in use; nothing was changed."),
+                    format!("As a file it looks free, but {user}."),
+                    "Give the device instead of the file, or free it (`umount`, `losetup --detach`, `swapoff`).",
+                ));
+            }
             return Ok(Self { path: path.to_owned(), file, size: metadata.len(), disk: None });
         }
         if !kind.is_block_device() && !kind.is_char_device() {

@@ -3,7 +3,7 @@
 //! [`disks`] knows which disks may be cards, [`medium`] opens one or an image. [`image`] unpacks what [`flash`] writes and
 //! reads back. Settings are put together by [`settings`], with keys that [`host_key`] makes and networks that [`wifi`] finds,
 //! and go to the FAT partition ([`partitions`], [`fat`], over [`blocks`]) as [`configure`] tells; [`pins`] notes the key in the
-//! home that [`account`] finds, [`age`] says it in another word. [`manifest`] describes an image to others.
+//! home that [`account`] finds, [`in_use`] knows which files are no cards, [`age`] says it in another word. [`manifest`] describes an image to others.
 
 pub mod account;
 pub mod age;
@@ -14,6 +14,7 @@ pub mod fat;
 pub mod flash;
 pub mod host_key;
 pub mod image;
+pub mod in_use;
 pub mod manifest;
 pub mod medium;
 pub mod partitions;

@@ -69,8 +69,8 @@ pub struct Flash {
     /// The card (/dev/sdb, /dev/disk4) or a file; without it the cards are listed
     #[arg(value_name = "DEVICE|FILE")]
     pub target: Option<PathBuf>,
-    /// Don't ask, if the device is this one
-    #[arg(long, value_name = "DEVICE")]
+    /// Don't ask, if the device, or the file that is not empty, is this one
+    #[arg(long, value_name = "DEVICE|FILE")]
     pub yes: Option<PathBuf>,
     /// Unmount what is mounted of the card
     #[arg(long)]
@@ -175,6 +175,9 @@ For a host it is the key that `card configure` has noted; nothing is asked over
 the network. What age or sops encrypts to the recipient, agenix and sops-nix on
 the host decrypt with its ssh host key.")]
     Show(KeyShow),
+    /// Note a key as this account; `sudo cygnet card configure` runs it
+    #[command(hide = true)]
+    Note,
 }
 
 /// `cygnet key show`

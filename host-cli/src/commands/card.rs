@@ -1,19 +1,17 @@
 //! `cygnet card`.
 
+use super::flash;
 use crate::card::configure::{self, Found};
 use crate::card::disks::{self, Disk};
 use crate::card::fat::Firmware;
-use crate::card::flash::{self, Stage};
 use crate::card::host_key::{self, PublicKey};
-use crate::card::image::Image;
 use crate::card::medium::{Medium, Purpose};
+use crate::card::pins::{self, Doing, Note};
 use crate::card::settings::{self, Given};
-use crate::card::{account, pins, wifi};
+use crate::card::{account, wifi};
 use crate::cli::{self, CardCommand, Global};
 use crate::error::fault;
-use crate::interrupt;
 use crate::ui::Ui;
-use crate::ui::bar::{Bar, Unit};
 use crate::ui::format::{bytes, table};
 use anyhow::{Context, Result};
 use cygnet_protocol::card::{self, CardConfig, HostKey};
@@ -22,7 +20,6 @@ use cygnet_protocol::online::settings::Key;
 use serde_json::json;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 use zeroize::Zeroizing;
 
 /// The most bytes of a file with a passphrase.
@@ -32,13 +29,13 @@ const PASSPHRASE_LIMIT: u64 = 4096;
 pub fn run(ui: &Ui, global: &Global, command: &CardCommand) -> Result<()> {
     match command {
         CardCommand::List => list(ui),
-        CardCommand::Flash(arguments) => flash(ui, arguments),
+        CardCommand::Flash(arguments) => flash::run(ui, arguments),
         CardCommand::Configure(arguments) => configure(ui, global, arguments),
         CardCommand::Show(arguments) => show(ui, arguments),
     }
 }
 
-fn list(ui: &Ui) -> Result<()> {
+pub(super) fn list(ui: &Ui) -> Result<()> {
     let cards: Vec<Disk> = disks::all()?.into_iter().filter(Disk::is_card).collect();
     if ui.json() {
         return ui.record(&json!({"type": "cards", "cards": cards}));
@@ -50,7 +47,7 @@ fn list(ui: &Ui) -> Result<()> {
     ui.data(&cards_table(&cards))
 }
 
-fn cards_table(cards: &[Disk]) -> String {
+pub(super) fn cards_table(cards: &[Disk]) -> String {
     let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
     let mut rows = vec![["DEVICE", "SIZE", "BUS", "MODEL", "NOW"].map(str::to_owned).to_vec()];
     for card in cards {
@@ -62,108 +59,6 @@ fn cards_table(cards: &[Disk]) -> String {
         rows.push(vec![card.path.display().to_string(), bytes(card.size), text(&card.bus), text(&card.model), now]);
     }
     table(&rows)
-}
-
-fn flash(ui: &Ui, arguments: &cli::Flash) -> Result<()> {
-    let image = Image::open(&arguments.image)?;
-    let Some(path) = &arguments.target else {
-        list(ui)?;
-        return Err(fault(
-            FaultCode::BadRequest,
-            "Nothing was written, because no card was named.",
-            "The cards that are there are listed above.",
-            format!("Name one: `cygnet card flash {} DEVICE`.", arguments.image.display()),
-        ));
-    };
-    let made = make_file(path)?;
-    let medium = Medium::open(path, Purpose::Overwrite, arguments.unmount)?;
-    // A file that has a size stands for a card of that size; an empty one grows.
-    let room = (medium.disk.is_some() || medium.size > 0).then_some(medium.size);
-    flash::fits(&image, room)?;
-    if let Some(disk) = &medium.disk {
-        confirm(ui, disk, &image, arguments)?;
-    }
-    interrupt::set_farewell(format!(
-        "{} is not finished: it has no partition table and does not boot. Give the same command again.",
-        path.display()
-    ));
-    let begun = Instant::now();
-    let mut bar: Option<(Stage, Bar<'_>)> = None;
-    let written = flash::write(&image, &medium, room, |stage, done, total| {
-        if bar.as_ref().is_none_or(|(of, _)| *of != stage) {
-            // The old one is taken from the screen before there is a new one.
-            bar = None;
-            let title = match stage {
-                Stage::Write => "Writing",
-                Stage::Verify => "Reading back",
-            };
-            bar = Some((stage, Bar::new(ui, title, Unit::Bytes, total)));
-        }
-        if let Some((_, bar)) = &mut bar {
-            bar.set(done, total);
-        }
-    });
-    drop(bar);
-    if written.is_err() && made {
-        std::fs::remove_file(path).ok();
-    }
-    let written = written?;
-    interrupt::set_farewell("");
-    let mut ejected = false;
-    if let Medium { disk: Some(disk), file, .. } = medium {
-        drop(file);
-        if !arguments.no_eject {
-            match disks::eject(&disk) {
-                Ok(()) => ejected = true,
-                Err(error) => ui.warning(&format!("The card is complete, but could not be ejected: {error:#}")),
-            }
-        }
-    }
-    if ui.json() {
-        return ui.record(&json!({
-            "type": "card-flashed",
-            "device": path,
-            "bytes": written.bytes,
-            "sha256": written.sha256,
-            "ejected": ejected,
-        }));
-    }
-    let time = crate::ui::format::duration(begun.elapsed());
-    ui.data(&format!(
-        "{}: {} written and read back in {time}, SHA-256 {}",
-        path.display(),
-        bytes(written.bytes),
-        written.sha256
-    ))
-}
-
-/// Makes the file if it is none yet; never something in /dev, which is a card that isn't there.
-fn make_file(path: &Path) -> Result<bool> {
-    if path.exists() || path.starts_with("/dev") {
-        return Ok(false);
-    }
-    std::fs::File::create_new(path).with_context(|| format!("making {}", path.display()))?;
-    Ok(true)
-}
-
-fn confirm(ui: &Ui, disk: &Disk, image: &Image, arguments: &cli::Flash) -> Result<()> {
-    if arguments.yes.as_deref().is_some_and(|yes| yes == disk.path || Some(yes) == arguments.target.as_deref()) {
-        return Ok(());
-    }
-    let declined = || {
-        fault(
-            FaultCode::Declined,
-            "Nothing was written, because nobody said yes.",
-            "The answer was no, there is no terminal to ask on, or `--yes` names another device.",
-            format!("To say yes without a terminal, give `--yes {}`.", disk.path.display()),
-        )
-    };
-    if arguments.yes.is_some() || !ui.can_ask() {
-        return Err(declined());
-    }
-    ui.show(&cards_table(std::slice::from_ref(disk)));
-    let question = format!("Write {} to it? All that is on it is lost.", image.path.display());
-    if ui.ask(&question, &["yes", "no"])? == "yes" { Ok(()) } else { Err(declined()) }
 }
 
 /// Which host key the Pi gets.
@@ -216,21 +111,37 @@ fn configure(ui: &Ui, global: &Global, arguments: &cli::Configure) -> Result<()>
     if let Identity::Key(key) = &identity {
         config.host_key = Some(key.clone());
     }
+    let note = match (&config.host_key, global.known_hosts.clone().or_else(pins::file)) {
+        (Some(key), Some(file)) => Some(Note { file, names: names.clone(), public: PublicKey::of(key).public }),
+        (None, _) | (_, None) => None,
+    };
+    // A card whose key nobody knows must not come about.
+    note.iter().try_for_each(|note| pins::pin(note, Doing::Try))?;
     configure::put(&medium, firmware, &config)?;
     drop(medium);
-    let public = config.host_key.as_ref().map(PublicKey::of);
-    let file = global.known_hosts.clone().or_else(pins::file);
-    let mut pinned = None;
-    if let (Some(public), Some(file)) = (&public, &file) {
-        pins::pin(file, &names, &public.public)?;
-        pinned = Some(file.clone());
-    }
+    note.iter().try_for_each(|note| pins::pin(note, Doing::Write).map_err(|error| not_pinned(note, &error)))?;
+    let pinned = note.map(|note| note.file);
     if config.networks.is_empty() {
         ui.status("There is no network among the settings: the Pi needs a cable, or what its image has.");
     } else if config.country.is_none() {
         ui.warning("Without `--country` the radio may use only what is allowed everywhere: no channels 12 and 13, little of 5 GHz.");
     }
     told(ui, arguments, &config, &names, pinned)
+}
+
+/// The card is written, and its key is not noted, though that was possible a moment before.
+fn not_pinned(note: &Note, error: &anyhow::Error) -> anyhow::Error {
+    fault(
+        FaultCode::Internal,
+        "The card is complete, but its host key is not noted on this machine.",
+        format!("{error:#}"),
+        format!(
+            "Add this line to {}, or configure the card again with `--force --keep-host-key`: {} {}",
+            note.file.display(),
+            note.names.join(","),
+            note.public
+        ),
+    )
 }
 
 fn told(
@@ -243,10 +154,10 @@ fn told(
     if ui.json() {
         return ui.record(&json!({
             "type": "card-configured",
-            "device": arguments.medium,
+            "device": arguments.medium.display().to_string(),
             "settings": configure::masked(config),
             "names": names,
-            "known-hosts": pinned,
+            "known-hosts": pinned.map(|file| file.display().to_string()),
         }));
     }
     ui.data(&summary(config))?;
@@ -381,7 +292,7 @@ fn authorized_keys(
             keys.push(("The key that was given".to_owned(), given.clone()));
             continue;
         }
-        let text = std::fs::read_to_string(given).with_context(|| format!("reading the public key {given}"))?;
+        let text = public_key_file(Path::new(given)).with_context(|| format!("reading the public key {given}"))?;
         let lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
         keys.extend(lines.map(|line| (given.clone(), line.to_owned())));
     }
@@ -394,7 +305,7 @@ fn authorized_keys(
         None => own_keys(),
     };
     for file in files {
-        let line = std::fs::read_to_string(&file).unwrap_or_default();
+        let line = public_key_file(&file).unwrap_or_default();
         // Certificates and the like end with .pub, too.
         if cygnet_protocol::card::config::authorized_key(&line).is_ok() {
             ui.status(&format!("Who has the private key of {} may log in.", file.display()));
@@ -412,11 +323,21 @@ fn authorized_keys(
     Ok(keys)
 }
 
+/// Reads a file of public keys, and no more than such a file may have: behind sudo it is root who reads in somebody's home.
+fn public_key_file(file: &Path) -> std::io::Result<String> {
+    let opened = std::fs::File::open(file)?;
+    let mut text = String::new();
+    opened.take(card::LIMIT as u64).read_to_string(&mut text)?;
+    Ok(text)
+}
+
 fn own_keys() -> Vec<PathBuf> {
     let dir = account::home().map(|home| home.join(".ssh"));
     let entries = dir.and_then(|dir| std::fs::read_dir(dir).ok());
     let files = entries.into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
-    let mut files: Vec<PathBuf> = files.filter(|file| file.extension().is_some_and(|end| end == "pub")).collect();
+    // A pipe would keep us waiting.
+    let is_key = |file: &PathBuf| file.extension().is_some_and(|end| end == "pub") && file.is_file();
+    let mut files: Vec<PathBuf> = files.filter(is_key).collect();
     files.sort();
     files
 }
@@ -471,7 +392,7 @@ fn show(ui: &Ui, arguments: &cli::Show) -> Result<()> {
     if ui.json() {
         return ui.record(&json!({
             "type": "card",
-            "device": arguments.medium,
+            "device": arguments.medium.display().to_string(),
             "label": found.label,
             "settings": found.settings.as_ref().map(|reading| configure::masked(&reading.config)),
             "faults": faults,

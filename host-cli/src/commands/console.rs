@@ -11,7 +11,7 @@ mod show;
 use crate::cli;
 use crate::error::fault;
 use crate::interrupt;
-use crate::ui::Ui;
+use crate::ui::{Ui, sink};
 use anyhow::{Context, Result};
 use cygnet_protocol::fault::FaultCode;
 use cygnet_protocol::online::line::{ConsoleReport, Finder, PREFIX};
@@ -168,7 +168,7 @@ impl Session<'_> {
     /// Tells the person something of our own, wherever the cursor is.
     fn status(&self, text: &str) {
         if self.local.is_some() {
-            eprint!("\r\n{}\r\n", text.replace('\n', "\r\n"));
+            sink::tell_raw(text);
         } else {
             self.ui.status(text);
         }

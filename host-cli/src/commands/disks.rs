@@ -7,6 +7,7 @@ use anyhow::Result;
 use cygnet_protocol::disks::{DiskList, DiskReport, Health, Layer, Verdict};
 use cygnet_protocol::message::{Reply, Request};
 use cygnet_protocol::plan::human_bytes;
+use cygnet_protocol::text;
 
 /// Carries it out.
 pub fn run(ui: &Ui, target: &Target) -> Result<()> {
@@ -32,12 +33,7 @@ fn text(list: &DiskList) -> String {
         lines.push("There are no disks.".to_owned());
     }
     lines.extend(list.notes.iter().map(|note| format!("Note: {note}")));
-    lines.iter().map(|line| visible(line).trim_end().to_owned() + "\n").collect()
-}
-
-/// Names on a disk are anybody's.
-fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    lines.iter().map(|line| text::line(line).trim_end().to_owned() + "\n").collect()
 }
 
 fn describe(disk: &DiskReport, lines: &mut Vec<String>) {

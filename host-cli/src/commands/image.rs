@@ -7,6 +7,7 @@ use crate::image::{self, Recipe, Source};
 use crate::ui::Ui;
 use crate::ui::bar::{Bar, Unit};
 use anyhow::Result;
+use cygnet_protocol::text;
 use serde_json::json;
 use std::path::Path;
 
@@ -36,7 +37,7 @@ fn build(ui: &Ui, arguments: &cli::ImageBuild) -> Result<()> {
     let image = image::build(ui, &recipe, &arguments.out)?;
     if ui.json() {
         return ui.record(&json!({
-            "image": image, "way": recipe.choice.way, "why": recipe.choice.why, "looked": recipe.looked,
+            "image": image.display().to_string(), "way": recipe.choice.way, "why": recipe.choice.why, "looked": recipe.looked,
         }));
     }
     ui.data(&image.display().to_string())?;
@@ -46,7 +47,11 @@ fn build(ui: &Ui, arguments: &cli::ImageBuild) -> Result<()> {
 
 fn ready(ui: &Ui, image: &Path) -> Result<()> {
     ui.status("It is an image already; there is nothing to build.");
-    if ui.json() { ui.record(&json!({ "image": image })) } else { ui.data(&image.display().to_string()) }
+    if ui.json() {
+        ui.record(&json!({ "image": image.display().to_string() }))
+    } else {
+        ui.data(&image.display().to_string())
+    }
 }
 
 fn dry(ui: &Ui, recipe: &Recipe) -> Result<()> {
@@ -70,5 +75,5 @@ fn describe(ui: &Ui, arguments: &cli::Manifest) -> Result<()> {
     let list = manifest::of(&image, &about, |done, total| bar.set(done, total))?;
     drop(bar);
     // It is a file for another program: the same with and without --json, but for the lines.
-    if ui.json() { ui.record(&list) } else { ui.data(&serde_json::to_string_pretty(&list)?) }
+    if ui.json() { ui.record(&list) } else { ui.data(&text::json(&serde_json::to_string_pretty(&list)?)) }
 }

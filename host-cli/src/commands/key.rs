@@ -1,25 +1,33 @@
 //! `cygnet key`.
 
+use crate::card::age;
 use crate::card::configure::Found;
 use crate::card::fat::Firmware;
 use crate::card::host_key::PublicKey;
 use crate::card::medium::{Medium, Purpose};
-use crate::card::{age, pins};
+use crate::card::pins::{self, Doing, Note};
 use crate::cli::{Global, KeyCommand};
 use crate::error::fault;
 use crate::ssh::pin::HostKey;
 use crate::ui::Ui;
 use crate::ui::format::table;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cygnet_protocol::fault::FaultCode;
 use serde_json::json;
+use std::io::Read;
 use std::path::Path;
+
+/// The most bytes that say what to note.
+const NOTE_LIMIT: u64 = 64 * 1024;
 
 /// Carries it out.
 pub fn run(ui: &Ui, global: &Global, command: &KeyCommand) -> Result<()> {
-    let KeyCommand::Show(arguments) = command;
+    let arguments = match command {
+        KeyCommand::Show(arguments) => arguments,
+        KeyCommand::Note => return note(),
+    };
     let what = arguments.what.as_str();
     let path = Path::new(what);
     let key = if path.exists() || what.contains('/') { of_card(path)? } else { of_host(global, what)? };
@@ -33,6 +41,13 @@ pub fn run(ui: &Ui, global: &Global, command: &KeyCommand) -> Result<()> {
         }));
     }
     ui.data(&table(&key.rows()))
+}
+
+/// Notes what stdin says; [`pins`] starts it behind sudo with the person's rights.
+fn note() -> Result<()> {
+    let (doing, note): (Doing, Note) =
+        serde_json::from_reader(std::io::stdin().lock().take(NOTE_LIMIT)).context("reading what to note")?;
+    pins::pin_myself(&note, doing)
 }
 
 fn of_card(path: &Path) -> Result<PublicKey> {

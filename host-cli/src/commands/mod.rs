@@ -5,6 +5,7 @@ mod card;
 mod console;
 mod discover;
 mod disks;
+mod flash;
 mod image;
 mod key;
 mod logs;

@@ -12,6 +12,9 @@ use cygnet_protocol::online::diagnosis::Diagnosis;
 use cygnet_protocol::online::link::{LinkReport, LinkState, NetworkReport};
 use std::time::Duration;
 
+/// What stands below the names of the rows.
+const HANGING: &str = "              ";
+
 /// Carries it out.
 pub fn run(ui: &Ui, target: &Target) -> Result<()> {
     let (_session, mut control) = control::connect(target)?;
@@ -55,7 +58,7 @@ fn text(status: &Status) -> String {
         lines.extend(network(report));
     }
     lines.extend(status.host_keys.iter().map(|key| ("Host key", key.clone())));
-    lines.iter().map(|(name, value)| format!("{name:<13} {value}\n")).collect()
+    lines.iter().map(|(name, value)| format!("{name:<13} {}\n", hanging(value))).collect()
 }
 
 /// The way online: through what, and what is in the way.
@@ -81,6 +84,14 @@ fn network(report: &NetworkReport) -> Vec<(&'static str, String)> {
         lines.push((if nth == 0 { "Tried" } else { "" }, tried.clone()));
     }
     lines
+}
+
+/// What the Pi says may have line ends; no line of it begins where ours do.
+fn hanging(value: &str) -> String {
+    let indented = |line: &str| if line.starts_with(HANGING) { line.to_owned() } else { format!("{HANGING}{line}") };
+    let mut lines = value.lines();
+    let first = lines.next().unwrap_or_default().to_owned();
+    lines.fold(first, |all, line| format!("{all}\n{}", indented(line)))
 }
 
 fn told(diagnosis: &Diagnosis) -> String {
@@ -134,6 +145,12 @@ mod tests {
         );
         let online = NetworkReport { online: true, via: Some("end0 (cable)".into()), ..NetworkReport::default() };
         assert_eq!(network(&online), [("Network", "online through end0 (cable)".to_owned())]);
+    }
+
+    #[test]
+    fn no_line_of_the_pis_begins_as_ours_do() {
+        assert_eq!(hanging("pi\nState         installed"), "pi\n              State         installed");
+        assert_eq!(hanging("a\n                cause: b"), "a\n                cause: b");
     }
 
     #[test]

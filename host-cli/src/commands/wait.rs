@@ -1,5 +1,7 @@
 //! `cygnet wait`: until a Pi is online, or runs the installed system.
 
+mod candidate;
+
 use crate::cli::{self, Goal};
 use crate::control;
 use crate::discover::known::KnownHosts;
@@ -10,9 +12,11 @@ use crate::ssh::classify::{Ending, explain};
 use crate::ui::Ui;
 use crate::ui::format::duration;
 use anyhow::{Context, Result};
+use candidate::{Candidate, found, named};
 use cygnet_protocol::event::State;
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::message::Status;
+use cygnet_protocol::text;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -22,8 +26,6 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_secs(2);
 /// How long one connection may take to come about, seconds: there may be another address to try.
 const CONNECT: &str = "ConnectTimeout=5";
-/// How many addresses of one Pi are tried in one go.
-const MAX_TRIES: usize = 4;
 /// How often another host key must be seen before it is believed: an address may pass from machine to machine.
 const WRONG_KEYS: u32 = 3;
 /// How long our key may be refused; the Pi may still be starting.
@@ -60,6 +62,9 @@ struct Reached<'a> {
     goal: &'static str,
     /// What to give to the next command.
     host: &'a str,
+    /// Where it was reached, if that was only announced; its key is the host's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,12 +131,21 @@ impl Wait<'_> {
     fn until(&mut self, timeout: Duration) -> Result<()> {
         let end = self.begun + timeout;
         loop {
-            for host in self.candidates()? {
-                let seen = look(&Target::new(&host, &self.global)?, self.goal)?;
+            for candidate in self.candidates()? {
+                let seen = look(&candidate.target, self.goal)?;
+                let place = candidate.place();
                 match judge(self.goal, &seen) {
-                    Verdict::Reached => return self.reached(&host, &seen),
+                    Verdict::Reached => return self.reached(&candidate, &seen),
+                    // Whoever announced that address, it is not the host that is waited for: no reason to give up on that.
+                    Verdict::NotYet(_) | Verdict::Never(_)
+                        if candidate.is_hearsay && matches!(seen, Seen::Nothing(_)) =>
+                    {
+                        if let Seen::Nothing(fault) = seen {
+                            self.tell(&place, format!("{place}: {}", fault.what));
+                        }
+                    }
                     Verdict::NotYet(text) => {
-                        self.tell(&host, format!("{host}: {text}"));
+                        self.tell(&place, format!("{place}: {text}"));
                         if let Seen::Nothing(fault) = seen {
                             self.doubt(&fault)?;
                             self.last = Some(fault);
@@ -156,27 +170,18 @@ impl Wait<'_> {
     }
 
     /// Whom to try, the best first.
-    fn candidates(&self) -> Result<Vec<String>> {
+    fn candidates(&self) -> Result<Vec<Candidate>> {
         let announced: Vec<&Pi> = self.browser.iter().flat_map(Browser::pis).collect();
         let Some(given) = self.given else {
             return match announced.as_slice() {
                 [] => Ok(vec![]),
                 [_] if self.begun.elapsed() < ONLY_ONE => Ok(vec![]),
-                [pi] => Ok(addresses(pi, None)),
+                [pi] => found(pi, &self.global),
                 several => Err(which(several)),
             };
         };
-        let mut hosts = Vec::new();
         let called: Vec<&Pi> = announced.into_iter().filter(|pi| pi.is_called(given)).collect();
-        if let [pi] = called.as_slice() {
-            let user = given.rsplit_once('@').map(|(user, _)| user);
-            hosts.extend(addresses(pi, user));
-        }
-        // As it was given first: ssh_config(5) may say more about that name.
-        hosts.retain(|host| host != given);
-        hosts.insert(0, given.to_owned());
-        hosts.truncate(MAX_TRIES);
-        Ok(hosts)
+        named(given, &called, &self.global)
     }
 
     fn listen(&mut self, until: Instant) {
@@ -207,6 +212,7 @@ impl Wait<'_> {
     }
 
     fn tell(&mut self, of: &str, text: String) {
+        let text = text::line(&text);
         if self.told.get(of) != Some(&text) {
             self.ui.status(&format!("  {:>9}  {text}", duration(self.begun.elapsed())));
             self.told.insert(of.to_owned(), text);
@@ -224,7 +230,8 @@ impl Wait<'_> {
         if self.wrong_keys >= WRONG_KEYS || denied { Err(fault.clone().into()) } else { Ok(()) }
     }
 
-    fn reached(&self, host: &str, seen: &Seen) -> Result<()> {
+    fn reached(&self, candidate: &Candidate, seen: &Seen) -> Result<()> {
+        let Candidate { host, address, .. } = candidate;
         let (state, system) = match seen {
             Seen::Agent(status) => (Some(status.state.name()), None),
             Seen::System(system) => (None, Some(system.as_str())),
@@ -240,7 +247,8 @@ impl Wait<'_> {
             return self.ui.data(host);
         }
         let took = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.ui.record(&Reached { r#type: "reached", goal: self.goal.name(), host, state, system, took })
+        let (goal, address) = (self.goal.name(), address.as_deref());
+        self.ui.record(&Reached { r#type: "reached", goal, host, address, state, system, took })
     }
 
     fn expired(&self, timeout: Duration) -> anyhow::Error {
@@ -273,12 +281,6 @@ impl Wait<'_> {
     }
 }
 
-/// The addresses to try, with the user that was given.
-fn addresses(pi: &Pi, user: Option<&str>) -> Vec<String> {
-    let with = |address: &String| user.map_or_else(|| address.clone(), |user| format!("{user}@{address}"));
-    pi.addresses.iter().take(MAX_TRIES).map(with).collect()
-}
-
 fn which(several: &[&Pi]) -> anyhow::Error {
     let names: Vec<&str> = several.iter().map(|pi| pi.name.as_str()).collect();
     fault(
@@ -307,7 +309,7 @@ fn look_without_agent(target: &Target, error: Fault) -> Result<Seen> {
     let remote =
         "systemctl is-enabled --quiet cygnetd.service 2>/dev/null && echo agent; readlink -f /run/current-system";
     let mut command = target.command();
-    command.args(target.key_options()).args([
+    command.args(target.key_options()?).args([
         "-o",
         "ControlMaster=no",
         "-o",
@@ -324,7 +326,8 @@ fn look_without_agent(target: &Target, error: Fault) -> Result<Seen> {
     let stderr = String::from_utf8_lossy(&output.stderr);
     if output.status.code() == Some(255) {
         let exit = output.status.code();
-        let ending = Ending { host: &target.given, command: remote, exit, stderr: &stderr, stdout: "" };
+        let keys = target.keys(None);
+        let ending = Ending { host: &target.given, command: remote, exit, stderr: &stderr, stdout: "", keys: &keys };
         return Ok(Seen::Nothing(explain(ending)));
     }
     Ok(match stdout.trim() {
@@ -370,7 +373,6 @@ fn installed(status: &Status) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::discover::pi::tests::pi;
     use cygnet_protocol::event::Phase;
 
     fn agent(state: State) -> Seen {
@@ -405,12 +407,5 @@ mod tests {
         assert!(matches!(judge(Goal::Online, &too_new), Verdict::Never(_)));
         let away = Seen::Nothing(Fault::new(FaultCode::Unreachable, "w", "c", "r"));
         assert!(matches!(judge(Goal::Online, &away), Verdict::NotYet(_)));
-    }
-
-    #[test]
-    fn every_address_is_tried_as_the_user_that_was_given() {
-        let pi = pi("cygnet-1", &["10.0.0.2", "fe80::1%wlan0"], &[]);
-        assert_eq!(addresses(&pi, Some("me")), ["me@10.0.0.2", "me@fe80::1%wlan0"]);
-        assert_eq!(addresses(&pi, None), ["10.0.0.2", "fe80::1%wlan0"]);
     }
 }

@@ -43,13 +43,66 @@ impl Change {
     }
 }
 
+/// What has been heard so far.
+struct List {
+    known: KnownHosts,
+    /// By full name, so that the same Pi on two interfaces is one.
+    pis: BTreeMap<String, Pi>,
+}
+
+impl List {
+    /// The next change until then. Who floods the network with announcements does not prolong that: time is looked at before
+    /// each of them, and what has not changed is not looked up again.
+    fn next(&mut self, until: Instant, mut hear: impl FnMut(Duration) -> Option<ServiceEvent>) -> Option<Change> {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            match hear(left) {
+                Some(event) => {
+                    if let Some(change) = self.change(event) {
+                        return Some(change);
+                    }
+                }
+                // The thread of mdns-sd may have ended, too; then nothing will come, and nobody may spin.
+                None => std::thread::sleep(until.saturating_duration_since(Instant::now()).min(Duration::from_secs(1))),
+            }
+        }
+    }
+
+    fn change(&mut self, event: ServiceEvent) -> Option<Change> {
+        match event {
+            ServiceEvent::ServiceResolved(service) => {
+                let name = service.get_fullname().to_owned();
+                let mut pi = Pi::of(&service);
+                let before = self.pis.get(&name);
+                if before.is_none() && self.pis.len() >= MAX_PIS {
+                    return None;
+                }
+                if let Some(before) = before {
+                    pi.known = before.known;
+                    if *before == pi {
+                        return None;
+                    }
+                }
+                pi.known = self.known.knows(&pi);
+                match self.pis.insert(name, pi.clone()) {
+                    None => Some(Change::Found(pi)),
+                    Some(_) => Some(Change::Changed(pi)),
+                }
+            }
+            ServiceEvent::ServiceRemoved(_, name) => self.pis.remove(&name).map(Change::Gone),
+            _ => None,
+        }
+    }
+}
+
 /// Listens until it is dropped.
 pub struct Browser {
     daemon: ServiceDaemon,
     events: Receiver<ServiceEvent>,
-    known: KnownHosts,
-    /// By full name, so that the same Pi on two interfaces is one.
-    pis: BTreeMap<String, Pi>,
+    list: List,
     /// Host names whose addresses were asked for.
     asked: BTreeSet<String>,
     /// Where mdns-sd puts the answers; it stops asking when nobody holds these.
@@ -62,46 +115,19 @@ impl Browser {
         let daemon = ServiceDaemon::new().context("starting to listen for mDNS")?;
         daemon.set_ip_check_interval(IP_CHECK).context("setting up mDNS")?;
         let events = daemon.browse(SERVICE).context("asking for Pis by mDNS")?;
-        Ok(Self { daemon, events, known, pis: BTreeMap::new(), asked: BTreeSet::new(), answers: Vec::new() })
+        Ok(Self {
+            daemon,
+            events,
+            list: List { known, pis: BTreeMap::new() },
+            asked: BTreeSet::new(),
+            answers: Vec::new(),
+        })
     }
 
     /// The next change until then; none if time is over.
     pub fn next(&mut self, until: Instant) -> Option<Change> {
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let event = match self.events.recv_timeout(left) {
-                Ok(event) => event,
-                Err(_) => {
-                    // The thread of mdns-sd may have ended, too; then nothing will come, and nobody may spin.
-                    std::thread::sleep(until.saturating_duration_since(Instant::now()).min(Duration::from_secs(1)));
-                    if Instant::now() >= until {
-                        return None;
-                    }
-                    continue;
-                }
-            };
-            match event {
-                ServiceEvent::ServiceResolved(service) => {
-                    let name = service.get_fullname().to_owned();
-                    if self.pis.len() >= MAX_PIS && !self.pis.contains_key(&name) {
-                        continue;
-                    }
-                    let mut pi = Pi::of(&service);
-                    pi.known = self.known.knows(&pi);
-                    match self.pis.insert(name, pi.clone()) {
-                        None => return Some(Change::Found(pi)),
-                        Some(before) if before != pi => return Some(Change::Changed(pi)),
-                        Some(_) => {}
-                    }
-                }
-                ServiceEvent::ServiceRemoved(_, name) => {
-                    if let Some(pi) = self.pis.remove(&name) {
-                        return Some(Change::Gone(pi));
-                    }
-                }
-                _ => {}
-            }
-        }
+        let events = &self.events;
+        self.list.next(until, |left| events.recv_timeout(left).ok())
     }
 
     /// Asks for the addresses of this Pi alone, again and again for a while. What is answered comes as a change.
@@ -115,7 +141,7 @@ impl Browser {
 
     /// Those there are now, by name.
     pub fn pis(&self) -> impl Iterator<Item = &Pi> {
-        self.pis.values()
+        self.list.pis.values()
     }
 }
 
@@ -123,5 +149,23 @@ impl Drop for Browser {
     fn drop(&mut self) {
         // It ends with us in any case.
         self.daemon.shutdown().ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_does_not_prolong_the_wait() {
+        use clap::Parser;
+        let dir = tempfile::tempdir().unwrap();
+        let nothing = dir.path().join("none").display().to_string();
+        let cli = crate::cli::Cli::parse_from(["cygnet", "discover", "--known-hosts", &nothing]);
+        let mut list = List { known: KnownHosts::of(&cli.global), pis: BTreeMap::new() };
+        let begun = Instant::now();
+        let flood = |_| Some(ServiceEvent::ServiceRemoved("x".into(), "y".into()));
+        assert_eq!(list.next(begun + Duration::from_millis(300), flood), None);
+        assert!(begun.elapsed() < Duration::from_secs(5));
     }
 }

@@ -4,6 +4,7 @@
 
 use super::pi::Pi;
 use crate::cli::Global;
+use crate::ssh::option;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -117,8 +118,8 @@ fn configured(options: &[String]) -> Vec<PathBuf> {
     text.lines()
         .filter_map(|line| line.split_once(' '))
         .filter(|(key, _)| matches!(*key, "userknownhostsfile" | "globalknownhostsfile"))
-        .flat_map(|(_, files)| files.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
-        .map(|file| file.strip_prefix("~/").map_or_else(|| PathBuf::from(&file), |rest| home.join(rest)))
+        .flat_map(|(_, files)| option::files(files))
+        .map(|file| file.strip_prefix("~/").map_or_else(|_| file.clone(), |rest| home.join(rest)))
         .collect()
 }
 

@@ -2,6 +2,7 @@
 
 use super::known::Known;
 use cygnet_protocol::online::diagnosis::Code;
+use cygnet_protocol::text;
 use mdns_sd::ResolvedService;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -134,11 +135,7 @@ fn rank(address: &str) -> (u8, String) {
 
 /// Anybody in the network can announce anything; nothing of it may move the cursor or turn the text around.
 fn printable(text: &str) -> String {
-    let odd = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    text.chars().map(|c| if odd(c) { '?' } else { c }).take(MAX_VALUE).collect()
+    text::line(text).chars().take(MAX_VALUE).collect()
 }
 
 #[cfg(test)]
@@ -166,14 +163,14 @@ pub mod tests {
 
     #[test]
     fn a_hostile_announcement_is_harmless() {
-        assert_eq!(printable("pi\x1b[2J\n\u{202e}"), "pi?[2J??");
+        assert_eq!(printable("pi\x1b[2J\n\u{202e}"), "pi\u{fffd}[2J\u{fffd}\u{fffd}");
         assert_eq!(printable(&"x".repeat(1000)).len(), MAX_VALUE);
         let text = [("addresses", "evil"), ("event", "gone"), ("state", "a"), ("STATE", "b"), ("code", "W99\x07")];
         let pi = pi("x", &["10.0.0.2"], &text);
         let json = serde_json::to_string(&pi).unwrap();
         assert_eq!(json.matches("addresses").count(), 1, "{json}");
         assert!(!json.contains("event") && !json.contains("evil"), "{json}");
-        assert_eq!(pi.condition(), "a, W99?");
+        assert_eq!(pi.condition(), "a, W99\u{fffd}");
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::io::{self, BufRead, BufReader, Read};
 use structured_zstd::decoding::errors::FrameDecoderError;
 use structured_zstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
+/// The most memory that unpacking xz may take, KiB.
+const MOST_MEMORY: u32 = 256 << 10;
 /// How much may come out of an initrd, bytes.
 const MOST_BYTES: u64 = 4 << 30;
 /// How many files there may be in it.
@@ -63,7 +65,11 @@ pub fn list(initrd: impl Read) -> Result<Contents> {
                 archives(frame, &mut left, &mut contents)?;
             }
             [0xfd, b'7', b'z', b'X', b'Z', ..] => {
-                archives(lzma_rust2::XzReader::new(&mut reader, false), &mut left, &mut contents)?;
+                archives(
+                    lzma_rust2::XzReader::new_mem_limit(&mut reader, false, MOST_MEMORY),
+                    &mut left,
+                    &mut contents,
+                )?;
             }
             [0x02, 0x21, 0x4c, 0x18, ..] => bail!("it is compressed with lz4, which is not known here"),
             [b'B', b'Z', b'h', ..] => bail!("it is compressed with bzip2, which is not known here"),

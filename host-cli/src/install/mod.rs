@@ -27,6 +27,7 @@ use cygnet_protocol::extra::Count;
 use cygnet_protocol::fault::Fault;
 use cygnet_protocol::message::{EXTRA_FILES, InstallOptions, MODES, Reply, Request, SECRETS, SUBSTITUTE, Status};
 use cygnet_protocol::plan::{Mode, Plan, Wanted, layout_hash};
+use cygnet_protocol::text;
 use decide::{Decision, Wish};
 use extra::Extra;
 use follower::Follower;
@@ -154,8 +155,12 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
         .with_extra(extra.clone());
     let ended = watch.see_through(session, control, follower)?;
     let pinned = match watch.own_keys() {
-        _ if arguments.new_host_key => verify::Key::Any,
-        Some(keys) => verify::Key::kept(keys),
+        // Told through the connection that was verified, so that the new key is known before the Pi reboots.
+        Some(keys) => match verify::Key::kept(keys) {
+            verify::Key::Known if arguments.new_host_key => verify::Key::Any,
+            key => key,
+        },
+        None if arguments.new_host_key => verify::Key::Any,
         None => verify::Key::of(key),
     };
     let (phases, sent, agent_peak_memory) = watch.account();
@@ -195,14 +200,14 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
 fn greet(ui: &Ui, target: &Target, session: &Session, status: &Status) {
     let key =
         session.host_key().and_then(|key| key.fingerprint()).map(|key| format!(", host key {key}")).unwrap_or_default();
-    ui.status(&format!(
+    ui.status(&text::line(&format!(
         "{}: {} ({}), cygnetd {}, {}{key}",
         target.given,
         status.board,
         status.serial,
         status.version,
         status.state.name()
-    ));
+    )));
 }
 
 /// Asks for a plan and the secrets it needs, and sees that it is what its digest says.

@@ -9,6 +9,7 @@ use crate::ui::format::duration;
 use anyhow::{Context, Result};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -67,19 +68,23 @@ pub fn wait(ui: &Ui, target: &Target, key: &Key, toplevel: &str, patience: Durat
         Key::Pinned(key) => pin::only(std::slice::from_ref(key), dir.path())?,
         Key::Kept(keys) => pin::only(keys, dir.path())?,
         Key::Known => {
-            let mut options = target.key_options();
-            options.extend(["-o".into(), "StrictHostKeyChecking=yes".into()]);
-            options
+            // Of two values the first counts.
+            let strict = ["-o".to_owned(), "StrictHostKeyChecking=yes".to_owned()];
+            strict.into_iter().chain(target.key_options()?).collect()
         }
-        Key::Any => ["UserKnownHostsFile=/dev/null", "GlobalKnownHostsFile=/dev/null", "StrictHostKeyChecking=no"]
-            .into_iter()
-            .flat_map(|option| ["-o".to_owned(), option.to_owned()])
-            .collect(),
+        Key::Any => unverified(target, dir.path())?,
     };
     let (mut wrong_keys, mut denied_since, mut told) = (0, None::<Instant>, Instant::now());
     loop {
-        let last = match look(target, &options, denied_since.is_some())? {
-            Seen::System(system) if system == toplevel => return Ok(begun.elapsed()),
+        // Whoever has a key that nobody knows is not told a password.
+        let may_ask = denied_since.is_some() && *key != Key::Any;
+        let last = match look(target, &options, may_ask)? {
+            Seen::System(system) if system == toplevel => {
+                if *key == Key::Any {
+                    ui.warning(&not_compared(pin::recorded(dir.path()).and_then(|key| key.fingerprint())));
+                }
+                return Ok(begun.elapsed());
+            }
             Seen::System(system) => Fault::new(
                 FaultCode::NotVerified,
                 "The Pi answers, but runs another system than the one installed.",
@@ -105,10 +110,39 @@ pub fn wait(ui: &Ui, target: &Target, key: &Key, toplevel: &str, patience: Durat
     }
 }
 
+/// The options with which any host key will do, and with which nothing is given to whoever has it: no password, no agent's
+/// socket. What comes of it is that the system runs which was installed, not that nobody sits in between.
+fn unverified(target: &Target, dir: &Path) -> Result<Vec<String>> {
+    let options = [
+        "UserKnownHostsFile=/dev/null",
+        "GlobalKnownHostsFile=/dev/null",
+        "StrictHostKeyChecking=no",
+        "BatchMode=yes",
+        "PasswordAuthentication=no",
+        "KbdInteractiveAuthentication=no",
+        "ForwardAgent=no",
+        "UpdateHostKeys=no",
+    ];
+    let mut options: Vec<String> =
+        options.into_iter().flat_map(|option| ["-o".to_owned(), option.to_owned()]).collect();
+    options.extend(pin::recording_options(target, dir)?);
+    Ok(options)
+}
+
+/// What a person should know of a key that was not verified.
+fn not_compared(fingerprint: Option<String>) -> String {
+    let key = fingerprint.map(|fingerprint| format!(" ({fingerprint})")).unwrap_or_default();
+    format!(
+        "The new system's ssh host key{key} is new, and nothing has verified it. Compare it with the one on the Pi's console \
+         before you type a password there or trust it."
+    )
+}
+
 /// One try, on a connection of its own.
 fn look(target: &Target, key_options: &[String], may_ask: bool) -> Result<Seen> {
-    let mut command = target.command();
-    command.args(key_options).args(["-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "LogLevel=ERROR"]);
+    // Which key is right was decided when the installation began; no option of the person's may weaken that.
+    let mut command = target.command_with(key_options);
+    command.args(["-o", "ControlMaster=no", "-o", "ControlPath=none", "-o", "LogLevel=ERROR"]);
     // A password is asked for only once it is clear that nothing else is accepted.
     if !(may_ask && std::io::stdin().is_terminal()) {
         command.args(["-o", "BatchMode=yes"]);
@@ -130,6 +164,7 @@ fn look(target: &Target, key_options: &[String], may_ask: bool) -> Result<Seen> 
         exit: output.status.code(),
         stderr: &stderr,
         stdout: "",
+        keys: &target.keys(None),
     });
     Ok(match fault.code {
         // ssh works, the link isn't there: the card's system, or something else.
@@ -183,6 +218,27 @@ mod tests {
         {
             let error = not_verified("pi", Fault::new(code, "w", "c", "r"), Duration::from_secs(1));
             assert_eq!(fault_of(&error).code, FaultCode::NotVerified);
+        }
+    }
+
+    #[test]
+    fn a_host_whose_key_nobody_knows_is_told_nothing() {
+        use clap::Parser;
+        let words =
+            ["cygnet", "discover", "-o", "PasswordAuthentication=yes", "-o", "BatchMode=no", "-o", "ForwardAgent=yes"];
+        let target = Target::new("pi.local", &crate::cli::Cli::parse_from(words).global).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let command = target.command_with(&unverified(&target, dir.path()).unwrap());
+        let words: Vec<String> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+        // Of two values the first counts, ssh_config(5).
+        for (option, value) in [
+            ("BatchMode", "yes"),
+            ("PasswordAuthentication", "no"),
+            ("KbdInteractiveAuthentication", "no"),
+            ("ForwardAgent", "no"),
+        ] {
+            let first = words.iter().find_map(|word| word.strip_prefix(&format!("{option}=")));
+            assert_eq!(first, Some(value), "{option}: {words:?}");
         }
     }
 

@@ -357,9 +357,7 @@ impl<'a> Watch<'a> {
         self.end_push();
         // A signal has ended ssh, too, and is about to end us.
         std::thread::sleep(Duration::from_millis(300));
-        while interrupt::interrupted() {
-            std::thread::sleep(Duration::from_secs(1));
-        }
+        interrupt::give_way();
         self.ui.status(&format!("{}\nTrying to come back …", fault_of(&lost).what));
         let until = Instant::now() + RECONNECT_FOR;
         let mut pause = Duration::from_secs(1);

@@ -4,11 +4,15 @@ use crate::error::fault;
 use anyhow::Result;
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::plan::Refusal;
+use std::io::{self, Read};
 use std::path::Path;
+
+/// The most bytes of a layout: it travels in one message.
+const MOST_BYTES: u64 = cygnet_protocol::frame::MAX_LINE as u64;
 
 /// Reads a file with the layout. What it means is for the agent to say; here it must be an object.
 pub fn read(file: &Path) -> Result<serde_json::Value> {
-    let bytes = std::fs::read(file).map_err(|error| {
+    let bytes = limited(file).map_err(|error| {
         fault(
             FaultCode::BadLayout,
             format!("The layout {} can't be read.", file.display()),
@@ -17,6 +21,16 @@ pub fn read(file: &Path) -> Result<serde_json::Value> {
         )
     })?;
     parse(&bytes, &file.display().to_string())
+}
+
+/// Reads no more than a layout may have: a device, a pipe or a wrong file has no end.
+fn limited(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(file)?.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    match u64::try_from(bytes.len()) {
+        Ok(length) if length <= MOST_BYTES => Ok(bytes),
+        _ => Err(io::Error::other("it has more than 4 MiB, which no layout has")),
+    }
 }
 
 /// Parses a layout that came from `origin`.
@@ -29,6 +43,8 @@ pub fn parse(bytes: &[u8], origin: &str) -> Result<serde_json::Value> {
             "Evaluate it again, or use `--flake`, which does so by itself.",
         )
     };
+    // PowerShell and some editors put a byte order mark there, which JSON does not have (RFC 8259, 8.1).
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| {
         let cause = match error.classify() {
             serde_json::error::Category::Eof => "It is cut off",
@@ -88,6 +104,13 @@ mod tests {
         assert!(cause("[]").contains("no object"));
         assert!(cause("{}").contains("empty"));
         assert!(cause(&"[".repeat(100_000)).contains("no JSON"));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_fault_and_no_end_is() {
+        assert!(parse("\u{feff}{\"disk\": {}}".as_bytes(), "x").is_ok());
+        let endless = fault_of(&read(Path::new("/dev/zero")).unwrap_err());
+        assert!(endless.code == FaultCode::BadLayout && endless.cause.contains("4 MiB"), "{endless}");
     }
 
     #[test]

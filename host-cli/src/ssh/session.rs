@@ -4,14 +4,15 @@
 //! end sees the end of its input, and ssh goes with it.
 
 use super::classify::{Ending, explain};
+use super::option;
 use super::pin::{self, HostKey};
 use super::target::Target;
-use crate::error::fault;
+use crate::error::{fault, quoted};
 use crate::interrupt::{self, Master};
 use anyhow::{Context, Result};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -37,7 +38,9 @@ pub struct Channel {
     child: Arc<Mutex<Child>>,
     stderr: Arc<Mutex<String>>,
     reader: Option<JoinHandle<()>>,
-    host: String,
+    target: Target,
+    /// Of the connection.
+    dir: PathBuf,
     command: String,
 }
 
@@ -52,26 +55,26 @@ impl Session {
         let master = Master { socket: socket.clone(), host: target.host.clone() };
         interrupt::remember(master.clone());
         let mut command = target.command();
-        command.args(target.key_options());
-        command.args(pin::recording_options(target, dir.path()));
+        command.args(target.key_options()?);
+        command.args(pin::recording_options(target, dir.path())?);
         command.args(["-o", "ControlMaster=yes", "-o", "ControlPersist=no"]);
-        command.arg("-o").arg(format!("ControlPath={}", socket.display()));
+        command.arg("-o").arg(format!("ControlPath={}", option::path(&socket)?));
         let remote = format!("{} {mode}", target.agent_command);
         command.args(["-T", "--", &target.host, &remote]);
         let session = Self { target: target.clone(), dir, master };
-        let (channel, pipes) = Channel::spawn(command, &target.given, &remote)?;
+        let (channel, pipes) = Channel::spawn(command, &session, &remote)?;
         Ok((session, channel, pipes))
     }
 
     /// Another channel on the same connection.
     pub fn channel(&self, mode: &str) -> Result<(Channel, Pipes)> {
         let mut command = self.target.command();
-        command.args(self.target.key_options());
+        command.args(self.target.key_options()?);
         command.args(["-o", "ControlMaster=no"]);
-        command.arg("-o").arg(format!("ControlPath={}", self.master.socket.display()));
+        command.arg("-o").arg(format!("ControlPath={}", option::path(&self.master.socket)?));
         let remote = format!("{} {mode}", self.target.agent_command);
         command.args(["-T", "--", &self.target.host, &remote]);
-        Channel::spawn(command, &self.target.given, &remote)
+        Channel::spawn(command, self, &remote)
     }
 
     /// The host key of this connection, where ssh tells it.
@@ -87,7 +90,7 @@ impl Drop for Session {
 }
 
 impl Channel {
-    fn spawn(mut command: Command, host: &str, remote: &str) -> Result<(Self, Pipes)> {
+    fn spawn(mut command: Command, session: &Session, remote: &str) -> Result<(Self, Pipes)> {
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(no_ssh)?;
         let stdin = child.stdin.take().context("taking ssh's stdin")?;
@@ -111,7 +114,8 @@ impl Channel {
             child: Arc::new(Mutex::new(child)),
             stderr,
             reader: Some(reader),
-            host: host.to_owned(),
+            target: session.target.clone(),
+            dir: session.dir.path().to_owned(),
             command: remote.to_owned(),
         };
         Ok((channel, (stdin, stdout)))
@@ -158,26 +162,26 @@ impl Channel {
     /// Why the agent never said hello; `stdout` is what came instead.
     pub fn explain(&mut self, stdout: &str) -> Fault {
         let (exit, stderr) = self.ending();
-        explain(Ending { host: &self.host, command: &self.command, exit, stderr: &stderr, stdout })
+        let keys = self.target.keys(pin::recorded(&self.dir));
+        explain(Ending { host: &self.target.given, command: &self.command, exit, stderr: &stderr, stdout, keys: &keys })
     }
 
     /// The connection broke in the middle of a conversation.
     pub fn lost(&mut self, why: &str) -> Fault {
         let (exit, stderr) = self.ending();
-        let said = crate::error::tail(&stderr);
-        let cause = match (said.is_empty(), exit) {
-            (false, _) => format!("{why}; ssh says: {said}"),
+        let cause = match (stderr.trim().is_empty(), exit) {
+            (false, _) => format!("{why}; {}", quoted("ssh says", &stderr)),
             (true, Some(code)) => format!("{why}; ssh ended with exit code {code}"),
             (true, None) => why.to_owned(),
         };
         Fault::new(
             FaultCode::ConnectionLost,
-            format!("The connection to the agent on {} was lost.", self.host),
+            format!("The connection to the agent on {} was lost.", self.target.given),
             cause,
             format!(
                 "If an installation runs, it goes on by itself; look with `cygnet status {0}` and see it through by giving \
                  the same `cygnet install {0} …` again.",
-                self.host
+                self.target.given
             ),
         )
     }
@@ -212,7 +216,7 @@ fn private_dir() -> Result<TempDir> {
     };
     let usual = std::env::temp_dir();
     // The prefix, six random characters, a slash and the socket's name.
-    if usual.as_os_str().len() + "/cygnet-123456/s".len() <= MAX_SOCKET {
+    if usual.as_os_str().len() + "/cygnet-123456/s".len() <= MAX_SOCKET && option::path(&usual).is_ok() {
         return make(&usual);
     }
     make(Path::new("/tmp"))

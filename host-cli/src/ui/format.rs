@@ -1,5 +1,6 @@
 //! Numbers as people read them, and durations as they write them.
 
+use cygnet_protocol::text;
 use std::time::Duration;
 
 /// Bytes in decimal units, three digits: `1.23 GB`.
@@ -73,18 +74,20 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 
 /// A table with columns as wide as their widest cell, two blanks between; nothing after the last.
 pub fn table(rows: &[Vec<String>]) -> String {
+    // Of whoever's words a cell is made: it is one cell of one line.
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| text::line(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
+    let mut all = String::new();
+    for row in &rows {
         let line: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        text.push_str(line.join("  ").trim_end());
-        text.push('\n');
+        all.push_str(line.join("  ").trim_end());
+        all.push('\n');
     }
-    text
+    all
 }
 
 /// Reads `NAME=DEVICE`. Whether there is such a disk is for the layout to say.

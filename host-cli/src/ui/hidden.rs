@@ -1,13 +1,13 @@
 //! Typing what nobody should see.
 
-use super::Ui;
+use super::{Ui, sink};
 use crate::error::fault;
 use crate::interrupt;
 use anyhow::{Context, Result};
 use cygnet_protocol::fault::FaultCode;
 use cygnet_protocol::secret::Secret;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
-use std::io::{self, Write};
+use std::io;
 
 /// The longest line that a terminal gives, termios(3).
 const LONGEST: usize = 4096;
@@ -15,14 +15,13 @@ const LONGEST: usize = 4096;
 impl Ui {
     /// Asks for one line that is not shown while it is typed, and gives it without its end.
     pub fn ask_hidden(&self, question: &str) -> Result<Secret> {
-        eprint!("{question}");
-        io::stderr().flush().ok();
+        sink::ask(question);
         let line = {
             let _hidden = Hidden::begin()?;
             read_line()
         };
         // The key that ended it was not shown, either.
-        eprintln!();
+        sink::tell("");
         line?.ok_or_else(|| {
             fault(
                 FaultCode::Declined,

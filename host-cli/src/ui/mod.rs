@@ -1,18 +1,20 @@
 //! All that a person or a script sees: data on stdout, everything else on stderr.
 //!
 //! [`format`] turns numbers into text, `hidden` reads passphrases, [`bar`] shows how far something is, [`sending`] how a closure gets over,
-//! [`timeline`] renders the agent's events,//! [`summary`] is the account at the end.
+//! [`timeline`] renders the agent's events, [`summary`] is the account at the end. [`sink`] is where all of stderr goes out.
 
 pub mod bar;
 pub mod format;
 mod hidden;
 pub mod sending;
+pub mod sink;
 pub mod summary;
 pub mod timeline;
 
 use crate::error::StdoutClosed;
 use anyhow::{Context, Result};
 use cygnet_protocol::fault::Fault;
+use cygnet_protocol::text;
 use indicatif::ProgressBar;
 use serde::Serialize;
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -41,17 +43,18 @@ impl Ui {
 
     /// Prints data for a person on stdout.
     pub fn data(&self, text: &str) -> Result<()> {
+        let mut text = text::lines(text);
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
         let mut out = io::stdout().lock();
         written(out.write_all(text.as_bytes()))?;
-        if !text.ends_with('\n') {
-            written(out.write_all(b"\n"))?;
-        }
         written(out.flush())
     }
 
     /// Prints one line of JSON on stdout.
     pub fn record(&self, value: &impl Serialize) -> Result<()> {
-        let mut line = serde_json::to_string(value).context("writing JSON")?;
+        let mut line = text::json(&serde_json::to_string(value).context("writing JSON")?);
         line.push('\n');
         let mut out = io::stdout().lock();
         written(out.write_all(line.as_bytes()))?;
@@ -67,7 +70,7 @@ impl Ui {
 
     /// Tells what a person should know even with `--quiet`.
     pub fn warning(&self, text: &str) {
-        self.stderr(&format!("warning: {text}"));
+        self.stderr(&format!("warning: {}", indent(text)));
     }
 
     /// The three parts of a failure.
@@ -93,7 +96,7 @@ impl Ui {
     /// Asks on the terminal until one of `answers` comes; the end of the input counts as the last of them.
     pub fn ask<'a>(&self, question: &str, answers: &[&'a str]) -> Result<&'a str> {
         loop {
-            eprint!("{question} [{}] ", answers.join("/"));
+            sink::ask(&format!("{question} [{}] ", answers.join("/")));
             let mut line = String::new();
             let count = io::stdin().lock().read_line(&mut line).context("reading the answer")?;
             let said = line.trim();
@@ -108,8 +111,7 @@ impl Ui {
 
     fn stderr(&self, text: &str) {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        // stderr may be closed; then nobody wants to know.
-        let print = || writeln!(io::stderr().lock(), "{text}").ok();
+        let print = || sink::tell(text);
         match current.as_ref() {
             Some(bar) => bar.suspend(print),
             None => print(),

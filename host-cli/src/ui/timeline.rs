@@ -4,6 +4,7 @@ use super::Ui;
 use super::bar::{Bar, Unit};
 use super::format::millis;
 use cygnet_protocol::event::{Event, EventKind, Phase, State};
+use cygnet_protocol::text;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -65,7 +66,7 @@ impl<'a> Timeline<'a> {
                 }
                 self.still();
                 let result = match self.skipped.take() {
-                    Some(why) => format!("  skipped: {why}"),
+                    Some(why) => format!("  skipped: {}", text::line(&why)),
                     None => format!("{:>12}", millis(*took)),
                 };
                 self.ui.status(&format!("  {title:<34} {result}"));
@@ -97,7 +98,7 @@ impl<'a> Timeline<'a> {
                 self.ui.warning(&format!("{} {}", diagnosis.code.name(), diagnosis.what));
             }
             EventKind::Online { online, via } => {
-                let through = via.as_deref().map(|via| format!(" through {via}")).unwrap_or_default();
+                let through = via.as_deref().map(|via| format!(" through {}", text::line(via))).unwrap_or_default();
                 self.ui.status(&format!("  The Pi is {}{through}", if *online { "online" } else { "offline" }));
             }
             EventKind::Warning { text } => self.ui.warning(text),
@@ -106,7 +107,7 @@ impl<'a> Timeline<'a> {
                 self.still();
                 self.ui.status(&format!("  {title:<34} {:>12}", "failed"));
                 for line in self.output.drain(..) {
-                    self.ui.status(&format!("    | {line}"));
+                    self.ui.status(&format!("    | {}", text::line(&line)));
                 }
             }
             EventKind::StateChanged { to } => match to {
@@ -137,7 +138,7 @@ impl<'a> Timeline<'a> {
         spinner.set_style(
             ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
         );
-        spinner.set_message(text.to_owned());
+        spinner.set_message(text::line(text));
         spinner.enable_steady_tick(Duration::from_millis(120));
         self.ui.set_bar(Some(spinner));
     }
@@ -177,6 +178,8 @@ pub fn line(event: &Event) -> String {
         EventKind::HostKeys { keys } => format!("the new system's ssh host keys: {}", keys.join(", ")),
         EventKind::Unknown => "(an event that only a newer cygnet knows)".to_owned(),
     };
+    // No line of what was said on the Pi begins as events do.
+    let text = text::lines(&text).replace('\n', "\n                              | ");
     format!("{:>6} {seconds:>10.3} {phase:<10} {text}", event.seq)
 }
 
@@ -197,6 +200,16 @@ mod tests {
         timeline.event(&event(Phase::Mount, EventKind::PhaseFinished { took: 9 }));
         assert_eq!(timeline.finished, [(Phase::Mount, 9)]);
         assert_eq!(timeline.phase(), Some(Phase::Mount));
+    }
+
+    #[test]
+    fn what_the_pi_says_looks_like_no_event_of_ours() {
+        let text = line(&event(
+            Phase::Format,
+            EventKind::Output { line: "x\n     8      1.500 format     done\x1b[2J".into() },
+        ));
+        assert_eq!(text.lines().count(), 2);
+        assert!(text.lines().nth(1).unwrap().trim_start().starts_with("| ") && !text.contains('\x1b'), "{text:?}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::config::CardConfig;
 use crate::online::settings::{Key, Network};
+use crate::text::is_hostile;
 use zeroize::Zeroizing;
 
 /// The whole file. Networks have their priorities; a caller sees to it that no two are the same.
@@ -79,7 +80,11 @@ fn quoted(out: &mut Zeroizing<String>, text: &str) {
                 out.push('\\');
                 out.push(c);
             }
-            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            // What acts on a terminal or is not seen there, for who prints the file; it reads the same.
+            c if is_hostile(c) => match u32::from(c) {
+                code @ ..=0xffff => out.push_str(&format!("\\u{code:04x}")),
+                code => out.push_str(&format!("\\U{code:08x}")),
+            },
             c => out.push(c),
         }
     }
@@ -116,11 +121,12 @@ mod tests {
                 country: (number % 2 == 0).then(|| "DE".into()),
                 networks,
                 authorized_keys: vec![key.public(), format!("{} me \"x\\y\"", key.public())],
-                claim: Some("\"me\" \\ 🦢".into()),
+                claim: Some("\"me\" \\ 🦢\u{202e}\u{e0041}".into()),
                 target: None,
                 host_key: (number % 3 == 0).then(|| key.clone()),
             };
             let text = write(&config);
+            assert!(text.chars().all(|c| c == '\n' || !is_hostile(c)), "{text:?}");
             let reading = read(text.as_bytes());
             assert_eq!((&reading.config, reading.faults.as_slice()), (&config, &[][..]));
             // As an editor on Windows saves it.

@@ -197,7 +197,7 @@ fn message(line: &str) -> &str {
 
 /// The kernel's words end up on a screen: no control characters, and not without end.
 fn short(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).take(160).collect::<String>().trim().to_string()
+    crate::text::line(text).chars().take(160).collect::<String>().trim().to_string()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The name of a network: up to 32 octets of anything (IEEE 802.11-2020, 9.4.2.2).
 
+use crate::text::is_hostile;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
@@ -64,7 +65,7 @@ impl fmt::Display for Ssid {
                 match c {
                     '\\' => f.write_str("\\\\")?,
                     // What turns the direction of writing, or takes no room, is as misleading as a control character.
-                    c if c.is_control() || is_invisible(c) => {
+                    c if is_hostile(c) => {
                         for byte in c.encode_utf8(&mut [0; 4]).bytes() {
                             write!(f, "\\x{byte:02x}")?;
                         }
@@ -78,10 +79,6 @@ impl fmt::Display for Ssid {
         }
         Ok(())
     }
-}
-
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 impl fmt::Debug for Ssid {
@@ -113,7 +110,7 @@ mod tests {
         {
             let ssid = Ssid::new(octets).unwrap();
             let text = ssid.to_string();
-            assert!(text.chars().all(|c| !c.is_control() && !is_invisible(c)), "{text:?}");
+            assert!(text.chars().all(|c| !is_hostile(c)), "{text:?}");
             assert_eq!(Ssid::parse(&text), Ok(ssid.clone()));
             assert_eq!(serde_json::from_str::<Ssid>(&serde_json::to_string(&ssid).unwrap()).unwrap(), ssid);
         }

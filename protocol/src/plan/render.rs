@@ -5,26 +5,15 @@ use super::parts::Stage;
 use super::step::Step;
 use super::{Plan, PlannedDisk, StoreSpace, Wanted};
 use crate::extra::Count;
+use crate::text::escaped;
 
 /// Width in characters no line exceeds, unless one word does.
 const WIDTH: usize = 100;
 
-/// Disks choose their own model names, and hooks may hold anything: no control character reaches the terminal.
-fn visible(text: &str) -> String {
-    let mut visible = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() && c != '\t' {
-            visible.extend(c.escape_unicode());
-        } else {
-            visible.push(c);
-        }
-    }
-    visible
-}
-
 /// Breaks `text` at blanks; lines after the first are indented by `hanging`.
 fn wrapped(out: &mut String, first: &str, hanging: usize, text: &str) {
-    let mut line = first.to_owned();
+    // Disks choose their own model names, and layouts and hooks may hold anything.
+    let mut line = escaped(first);
     let mut empty = true;
     for word in text.split_whitespace() {
         let extra = usize::from(!empty);
@@ -37,7 +26,7 @@ fn wrapped(out: &mut String, first: &str, hanging: usize, text: &str) {
         if !empty {
             line.push(' ');
         }
-        line.push_str(&visible(word));
+        line.push_str(&escaped(word));
         empty = false;
     }
     out.push_str(line.trim_end());
@@ -139,7 +128,7 @@ impl Plan {
                 // Verbatim, as it will run.
                 for line in script.trim_end().lines() {
                     out.push_str("      | ");
-                    out.push_str(&visible(line.trim_end()));
+                    out.push_str(&escaped(line.trim_end()));
                     out.push('\n');
                 }
             } else {

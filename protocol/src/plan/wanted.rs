@@ -44,6 +44,10 @@ impl SecretKind {
         if text.is_empty() {
             return Err("is empty");
         }
+        // Nobody could type it: it would be a part of the passphrase.
+        if self.is_text() && (text.ends_with(b"\r") || text.windows(2).any(|end| end == b"\r\n")) {
+            return Err("has line ends of Windows (CR LF): save it with LF, or without a line end");
+        }
         match self {
             Self::Key | Self::Passphrase => Ok(()),
             Self::ZfsPassphrase if text.contains(&b'\n') => Err("has more than one line"),
@@ -208,6 +212,7 @@ mod tests {
         let hex = "0123456789abcdef".repeat(4);
         for (kind, good) in [
             (Key, "\n"),
+            (Key, "any bytes\r\n"),
             (Passphrase, "a\n"),
             (ZfsPassphrase, "12345678\n"),
             (ZfsHex, hex.as_str()),
@@ -218,6 +223,8 @@ mod tests {
         for (kind, bad, why) in [
             (Key, "", "empty"),
             (Passphrase, "\n\n", "empty"),
+            (Passphrase, "correct horse\r\n", "CR LF"),
+            (ZfsPassphrase, "12345678\r\n", "CR LF"),
             (ZfsPassphrase, "1234567\n", "short"),
             (ZfsPassphrase, &"x".repeat(513), "long"),
             (ZfsPassphrase, "12345678\n9", "line"),

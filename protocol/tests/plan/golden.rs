@@ -57,10 +57,16 @@ fn a_disk_cannot_write_to_the_terminal_through_its_name() {
     let mut facts = ssd();
     facts.model = Some("\u{1b}[2Jnice".to_owned());
     facts.contents.push("a\u{9b}b".to_owned());
+    facts.contents.push("a\u{202e}\u{61c}\u{200b}\u{e0041}\nDigest 000000000000".to_owned());
+    facts.serial = Some("\u{2066}7\u{feff}".to_owned());
     let mut layout = layout();
     layout["zpool"]["rpool"]["postCreateHook"] = "rm -rf /\r true\u{1b}[1A".into();
     let plan = plan::compile(&parsed(&layout), &[facts], &Options::default()).unwrap();
-    assert!(plan.render().chars().all(|c| !c.is_control() || c == '\n'));
+    let text = plan.render();
+    assert!(text.chars().all(|c| !cygnet_protocol::text::is_hostile(c) || c == '\n'), "{text:?}");
+    // Spelled out, so that nothing of a hook is hidden.
+    assert!(text.contains("rm -rf /\\u{d} true\\u{1b}[1A"), "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("Digest ")).count(), 1, "{text}");
 }
 
 #[test]

@@ -62,13 +62,18 @@ pub enum Objection {
 }
 
 /// Where cards are mounted; all other places are this machine's own.
-const PORTABLE: &[&str] = &["/media/", "/run/media/", "/mnt", "/Volumes/", "/tmp/", "/private/tmp/"];
+const PORTABLE: &[&str] = &["/media/", "/run/media/", "/mnt/", "/Volumes/", "/tmp/", "/private/tmp/"];
+
+/// Whether a card may be mounted there. /mnt itself is for what a person mounts by hand (hier(7)); beside it, `/mnt-data` is not.
+fn is_portable(at: &str) -> bool {
+    at == "/mnt" || PORTABLE.iter().any(|place| at.starts_with(place))
+}
 
 impl Disk {
     /// All that speaks against writing to it, what can't be helped first.
     pub fn objections(&self) -> Vec<Objection> {
         let (portable, system): (Vec<String>, Vec<String>) =
-            self.mounts.iter().cloned().partition(|at| PORTABLE.iter().any(|place| at.starts_with(place)));
+            self.mounts.iter().cloned().partition(|at| is_portable(at));
         let mut found = Vec::new();
         if !system.is_empty() {
             found.push(Objection::System(system));
@@ -218,7 +223,24 @@ mod tests {
         assert!(card.is_card() && card.objections().is_empty());
         let mounted = Disk { mounts: vec!["/run/media/me/FIRMWARE".into()], ..card.clone() };
         assert!(mounted.is_card() && matches!(mounted.objections()[..], [Objection::Mounted(_)]));
-        for at in ["/", "/boot", "/home/me/card", "[SWAP]", "/nix/store", "/System/Volumes/Data"] {
+        for at in ["/mnt", "/mnt/card", "/media/me/x", "/tmp/x"] {
+            let mounted = Disk { mounts: vec![at.into()], ..card.clone() };
+            assert!(matches!(mounted.objections()[..], [Objection::Mounted(_)]), "{at}");
+        }
+        for at in [
+            "/mnt-secdata",
+            "/mnt2/x",
+            "/media",
+            "/tmp",
+            "/tmpfoo",
+            "/Volumes",
+            "/",
+            "/boot",
+            "/home/me/card",
+            "[SWAP]",
+            "/nix/store",
+            "/System/Volumes/Data",
+        ] {
             let system = Disk { mounts: vec![at.into(), "/mnt/x".into()], ..card.clone() };
             assert!(!system.is_card() && matches!(system.objections()[0], Objection::System(_)), "{at}");
         }

@@ -1,6 +1,7 @@
 //! The terminal that the person sits at: raw while we have it, with a row at the bottom for how the Pi is.
 
 use anyhow::{Context, Result};
+use cygnet_protocol::text;
 use rustix::termios::{OptionalActions, OutputModes, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use std::io::{self, Write};
 
@@ -76,7 +77,7 @@ impl Local {
         }
         let columns = usize::from(self.columns);
         // Names of networks may be wider than we count; the terminal must not wrap them into a new row (DECAWM off).
-        let text: String = self.text.chars().take(columns).collect();
+        let text: String = text::line(&self.text).chars().take(columns).collect();
         print(&format!("\x1b7\x1b[{};1H\x1b[?7l\x1b[7m{text:<columns$}\x1b[0m\x1b[?7h\x1b8", self.rows))
     }
 }
@@ -88,11 +89,12 @@ impl Drop for Local {
 }
 
 fn restore(before: &Termios, bar: bool) {
+    // First what can't hang.
+    let _ = tcsetattr(io::stdin(), OptionalActions::Now, before);
     if bar {
         // The whole window scrolls again, and the last row is empty.
         let _ = print("\x1b7\x1b[r\x1b[999;1H\x1b[K\x1b8");
     }
-    let _ = tcsetattr(io::stdin(), OptionalActions::Now, before);
     let _ = print("\r\n");
 }
 

@@ -3,6 +3,7 @@
 use cygnet_protocol::online::diagnosis::without_counts;
 use cygnet_protocol::online::line::ConsoleReport;
 use cygnet_protocol::online::link::LinkState;
+use cygnet_protocol::text::line;
 
 /// In one row.
 pub fn row(report: &ConsoleReport) -> String {
@@ -14,7 +15,7 @@ pub fn row(report: &ConsoleReport) -> String {
     });
     parts.extend(report.addresses.first().filter(|_| report.online).cloned());
     parts.extend(report.code.clone());
-    clean(&format!(" {}  (Ctrl-] quits)", parts.join(" | ")))
+    line(&format!(" {}  (Ctrl-] quits)", parts.join(" | ")))
 }
 
 /// In as many lines as it takes, for a log.
@@ -22,7 +23,7 @@ pub fn text(report: &ConsoleReport) -> String {
     let mut text = row(report).replace("  (Ctrl-] quits)", "").trim_start().to_owned();
     let mut line = |label: &str, value: &str| {
         if !value.is_empty() {
-            text.push_str(&format!("\n  {label:<9}{}", clean(value)));
+            text.push_str(&format!("\n  {label:<9}{}", line(value)));
         }
     };
     let failing: Vec<&str> = report
@@ -65,21 +66,6 @@ fn tail(serial: &str) -> String {
     serial.chars().skip(skip).collect()
 }
 
-/// Whoever is on the line says these texts: nothing in them may move the cursor.
-fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control()
-                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-            {
-                '?'
-            } else {
-                c
-            }
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +101,6 @@ mod tests {
             shown.starts_with("cygnet abcdef01 | receiving: receive 42 % | offline\n  fails    Association"),
             "{shown}"
         );
-        assert!(shown.contains("  what     It is?[2J bad."), "{shown}");
+        assert!(shown.contains("  what     It is\u{fffd}[2J bad."), "{shown}");
     }
 }

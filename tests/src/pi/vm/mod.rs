@@ -231,7 +231,7 @@ pub(super) fn comma(path: &Path) -> String {
 /// seen, and the next boot is somebody's to start.
 fn common(machine: &Machine) -> Vec<String> {
     let monitor = format!("unix:{},server=on,wait=off", comma(&machine.monitor));
-    ["-nodefaults", "-display", "none", "-action", "reboot=shutdown,panic=none", "-qmp", &monitor]
+    ["-nodefaults", "-display", "none", "-action", "reboot=shutdown", "-qmp", &monitor]
         .map(str::to_owned)
         .into()
 }
