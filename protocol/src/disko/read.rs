@@ -38,6 +38,7 @@ pub(super) fn devices(value: Value) -> Result<Devices, DiskoError> {
         pools: each(&mut node, "zpool", read_pool::pool)?,
         bcachefs: each(&mut node, "bcachefs_filesystems", read_layers::bcachefs_filesystem)?,
         nodev: each(&mut node, "nodev", nodev)?,
+        notes: Vec::new(),
     };
     node.finish()?;
     Ok(devices)

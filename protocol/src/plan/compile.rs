@@ -70,7 +70,8 @@ pub fn compile(devices: &Devices, disks: &[DiskFacts], options: &Options) -> Res
             facts: (*facts).clone(),
         })
         .collect();
-    let mut warnings: Vec<String> = warnings(devices, &steps).into_iter().chain(doubts).collect();
+    let mut warnings: Vec<String> =
+        devices.notes.iter().cloned().chain(warnings(devices, &steps)).chain(doubts).collect();
     warnings.extend(targets.iter().filter_map(|(name, (disk, facts))| serial::doubt(name, &disk.device, facts)));
     let plan = Plan::new(mode, planned, steps, warnings, store);
     Ok(if mode == Mode::Mount { plan.only_mounting() } else { plan })
@@ -116,7 +117,7 @@ fn warnings(devices: &Devices, steps: &[Step]) -> Vec<String> {
         let Content::Gpt(gpt) = &disk.content else {
             continue;
         };
-        for partition in gpt.partitions.iter().filter(|partition| partition.device != partition.disko_device) {
+        for partition in gpt.partitions.iter().filter(|partition| !partition.is_found()) {
             warnings.push(format!(
                 "the installed system will look for {}, but udev calls it {}; use letters, digits and - in labels",
                 partition.disko_device, partition.device

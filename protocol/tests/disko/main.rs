@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 mod layers;
+mod releases;
 
 fn file(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/disko").join(name);
@@ -110,7 +111,8 @@ fn edited_partitions_are_refused_with_their_path() {
         ("attributes", json!(["2"]), "not an attribute bit"),
         ("priority", json!("first"), "should be a whole number"),
         ("_index", json!(1), "this is partition 4"),
-        ("device", json!("/dev/disk/by-partlabel/ESP"), "what it lies on is"),
+        ("device", json!("/dev/disk/by-partlabel/ESP"), "not known to lead to this partition"),
+        ("device", json!("/dev/disk/by-label/x"), "not known to lead to this partition"),
         ("content", json!([]), "should be an object, and is a list"),
     ] {
         let mut layout = layout();
@@ -217,7 +219,7 @@ fn every_object_refuses_fields_it_does_not_know_and_wants_those_it_needs() {
         let error = refused(&edited);
         assert!(error.path.ends_with("surprise"), "{pointer}: {error}");
     }
-    for needed in ["device", "destroy", "content", "type"] {
+    for needed in ["device", "content", "type"] {
         let mut edited = layout.clone();
         edited["disk"]["ssd"].as_object_mut().unwrap().remove(needed);
         assert_eq!(refused(&edited).path, format!("disk.ssd.{needed}"));
