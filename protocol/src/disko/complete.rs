@@ -14,7 +14,8 @@ const LONGEST_VALUE: usize = 60;
 #[must_use]
 pub fn devices_of(mut given: Value) -> Value {
     for outer in ["config", "disko", "devices"] {
-        let is_layout = |map: &Map<String, Value>| Kind::Devices.fields().iter().any(|field| map.contains_key(field.name));
+        let is_layout =
+            |map: &Map<String, Value>| Kind::Devices.fields().iter().any(|field| map.contains_key(field.name));
         if let Value::Object(map) = &mut given
             && !is_layout(map)
             && map.get(outer).is_some_and(Value::is_object)
@@ -98,9 +99,7 @@ impl Completion {
                 Some(kind) => self.node(path, "", kind, value, outer),
                 None => Ok(value),
             },
-            (Holds::Map(kind), Value::Object(members)) => {
-                self.members(path, members, outer, |_| Some(kind))
-            }
+            (Holds::Map(kind), Value::Object(members)) => self.members(path, members, outer, |_| Some(kind)),
             (Holds::Datasets, Value::Object(members)) => {
                 self.members(path, members, outer, |value| of_type(value, Kind::of_dataset))
             }
@@ -153,7 +152,8 @@ impl Completion {
                 continue;
             }
             let value = short(&value);
-            self.notes.push(format!("{path} is no field that cygnet knows; it says nothing ({value}), and is passed over"));
+            self.notes
+                .push(format!("{path} is no field that cygnet knows; it says nothing ({value}), and is passed over"));
         }
     }
 }
@@ -163,7 +163,8 @@ fn known(path: &str, kind: Kind, fields: &mut Map<String, Value>) -> Result<(), 
     for Field { name, since, until, absent, holds: _, only } in kind.fields() {
         let path = join(path, name);
         if until.is_some() && fields.contains_key(*name) {
-            let what = format!("is from a disko older than {OLDEST} (September 2023), which cygnet does not understand");
+            let what =
+                format!("is from a disko older than {OLDEST} (September 2023), which cygnet does not understand");
             return Err(DiskoError::new(&path, what, "run `nix flake update disko`, and evaluate the layout again"));
         }
         let Some((why, instead)) = only else { continue };
@@ -220,7 +221,8 @@ fn add_root(pool: &mut Map<String, Value>) {
 /// What the absence of a field means; `None` if that is for the reader to say. `outer` are the fields of the node around.
 fn meaning(absent: Absent, key: &str, fields: &Map<String, Value>, outer: &Map<String, Value>) -> Option<Value> {
     let text = |name: &str| fields.get(name).and_then(Value::as_str);
-    let is_set = |map: Option<&Value>, name: &str| map.and_then(|map| map.get(name)).is_some_and(|value| !value.is_null());
+    let is_set =
+        |map: Option<&Value>, name: &str| map.and_then(|map| map.get(name)).is_some_and(|value| !value.is_null());
     Some(match absent {
         Absent::Reader | Absent::Unread => return None,
         Absent::Null => Value::Null,

@@ -64,7 +64,9 @@ impl Absent {
             Self::EmptyList => "`[]`",
             Self::EmptyMap => "`{}`",
             Self::DefaultOptions => "`[ \"defaults\" ]`",
-            Self::OldAlignment => "2048 sectors before 1.4, where `efiGptPartitionFirst` is missing, too; 0 in 1.4 and 1.5",
+            Self::OldAlignment => {
+                "2048 sectors before 1.4, where `efiGptPartitionFirst` is missing, too; 0 in 1.4 and 1.5"
+            }
             Self::BySize => "9001 where `size` has `100%`, otherwise 1000",
             Self::NameInPool => "the pool's name, and `/name` unless it is `__root`",
             Self::NotRoot => "`false` for `__root`, otherwise `true`",
@@ -256,7 +258,7 @@ kinds! {
         since(1, 1, "device", Absent::Reader),
         since(1, 1, "extraArgs", Absent::Reader),
         always("randomEncryption"),
-        since(1, 1, "resumeDevice", Absent::Unread),
+        since(1, 1, "resumeDevice", Absent::False),
         since(1, 7, "discardPolicy", Absent::Null),
         since(1, 7, "mountOptions", Absent::DefaultOptions),
         since(1, 7, "priority", Absent::Null),

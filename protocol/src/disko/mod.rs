@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`json`](self) turns bytes into a value and refuses what is not plain JSON; `fields` is the table of
 //! what each release of disko has, by which `complete` makes a layout of any release one of the newest; `node` walks that
-//! and always knows the path it is at; `read`, `read_table`, `read_layers` and `read_pool` know disko's types;
+//! and always knows the path it is at; `read`, `read_table`, `read_layers` and `read_pool` know disko's types, `properties` what zpool(8) and zfs(8) take;
 //! [`model`](Devices) is what comes out; `walk` finds every content in it, `order` what must be made first; `check` finds
 //! what disko accepts although it cannot work; `retarget` puts a disk onto another device beforehand; `names` and `size` hold the small languages disko uses inside strings.
 //!
@@ -24,6 +24,7 @@ mod model_layers;
 pub(crate) mod names;
 mod node;
 mod order;
+mod properties;
 mod read;
 mod read_layers;
 mod read_pool;

@@ -1,9 +1,9 @@
 //! disko's types, field by field: partition tables.
 
 use super::model::{Gpt, Hybrid, Partition, Table, TableEntry, TableFormat};
+use super::names::numbered;
 use super::node::Node;
 use super::read::{Ground, content, expect_type, same_device};
-use super::names::numbered;
 use super::{DiskoError, names, size};
 
 /// A GUID partition table.

@@ -6,7 +6,7 @@ use super::keep::Kept;
 use super::layers::Maker;
 use super::refusal::Refusal;
 use super::step::Step;
-use super::{DiskFacts, Mode, Options, Plan, PlannedDisk, board, destroy, mounting, partition, serial, target};
+use super::{DiskFacts, Mode, Options, Plan, PlannedDisk, board, destroy, mbr, mounting, partition, serial, target};
 use crate::disko::{Content, Devices, Disk, Hooks, Placed, Top, join};
 use std::collections::BTreeMap;
 
@@ -24,6 +24,9 @@ pub fn compile(devices: &Devices, disks: &[DiskFacts], options: &Options) -> Res
     let kept = Kept::find(devices, &targets, mode)?;
     let mut extents: BTreeMap<&str, Vec<Extent>> = BTreeMap::new();
     for (name, (disk, facts)) in &targets {
+        if !mode.keeps() {
+            mbr::check(name, disk, facts)?;
+        }
         extents.insert(name, place(name, disk, facts, &kept)?);
     }
     let tree = mounting::tree(devices)?;

@@ -59,7 +59,10 @@ fn every_release_s_layout_gives_the_plan_of_the_newest() {
 fn a_label_that_an_old_release_leaves_too_long_is_refused() {
     let layout = &recorded("1.2")["long-label"];
     let error = disko::parse(layout.to_string()).unwrap_err();
-    assert!(error.path.ends_with("partitions.root.label") && error.remedy.contains("nix flake update disko"), "{error:?}");
+    assert!(
+        error.path.ends_with("partitions.root.label") && error.remedy.contains("nix flake update disko"),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -81,7 +84,9 @@ fn partitions_were_aligned_by_the_release_that_has_no_word_for_it() {
 fn a_link_that_a_release_before_1_9_misspells_is_warned_of() {
     let warned = |release: &str| {
         let warnings = plan_of(&recorded(release)["blanks"]).warnings;
-        warnings.iter().any(|warning| warning.contains("will look for /dev/disk/by-partlabel/disk-main-name with spaces"))
+        warnings
+            .iter()
+            .any(|warning| warning.contains("will look for /dev/disk/by-partlabel/disk-main-name with spaces"))
     };
     assert!(warned("1.6") && !warned("1.9"));
 }
