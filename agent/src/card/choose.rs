@@ -5,6 +5,7 @@
 use super::sources::{Source, digest};
 use super::state::State;
 use super::told::Line;
+use cygnet_protocol::card::authorized_key::AuthorizedKey;
 use cygnet_protocol::card::redact::TAKEN;
 use cygnet_protocol::card::says::{Says, says};
 use cygnet_protocol::card::{CardConfig, HostKey, Reading};
@@ -227,6 +228,6 @@ fn names(networks: &[Network]) -> String {
 
 /// What a person knows a public key by.
 fn comment(key: &str) -> &str {
-    let comment = key.splitn(3, ' ').nth(2).unwrap_or_default().trim();
+    let comment = AuthorizedKey::parse(key).map_or("", |key| key.comment);
     if comment.is_empty() { "(one without a comment)" } else { comment }
 }

@@ -3,8 +3,9 @@
 //! A line without anybody at its end emits noise, at power-up above all, and terminals answer by themselves: nothing that
 //! comes by chance may do harm or leave a prompt open. What harms is asked for in words, what is unknown is ignored.
 
+use cygnet_protocol::online::country;
 use cygnet_protocol::online::observation::Bss;
-use cygnet_protocol::online::settings::{Key, Network, is_country};
+use cygnet_protocol::online::settings::{Key, Network};
 use cygnet_protocol::online::ssid::Ssid;
 
 /// The most bytes of a line; more than any network's name, escaped, needs.
@@ -281,13 +282,17 @@ fn enter(mut state: State, typed: &[u8], context: &Context) -> (State, Action) {
             }
         },
         Prompt::Country(chosen) => {
-            let country = text.trim().to_ascii_uppercase();
-            if country.is_empty() || is_country(&country) {
-                state.prompt = Prompt::Passphrase(chosen, Some(country).filter(|country| !country.is_empty()));
-                return ask_or_join(state);
+            let given = Some(text.trim()).filter(|text| !text.is_empty());
+            match given.map(country::code).transpose() {
+                Ok(country) => {
+                    state.prompt = Prompt::Passphrase(chosen, country);
+                    ask_or_join(state)
+                }
+                Err(why) => {
+                    state.prompt = Prompt::Country(chosen);
+                    again(state, &format!("That can't be: {why}."))
+                }
             }
-            state.prompt = Prompt::Country(chosen);
-            again(state, "That is no code of two letters (ISO 3166-1): DE, GB, US, …")
         }
         Prompt::Passphrase(_, _) if text.is_empty() => leave("Left; nothing was changed."),
         Prompt::Passphrase(chosen, country) => {

@@ -1,7 +1,7 @@
 //! A card, from any laptop: what is on it, and what is to be.
 //!
 //! [`disks`] knows which disks may be cards, [`medium`] opens one or an image. [`image`] unpacks what [`flash`] writes and
-//! reads back. Settings are put together by [`settings`], with keys that [`host_key`] makes and networks that [`wifi`] finds,
+//! reads back. Settings are put together by [`settings`], with keys that [`host_key`] makes, those of [`keys`] that may log in, and networks that [`wifi`] finds,
 //! and go to the FAT partition ([`partitions`], [`fat`], over [`blocks`]) as [`configure`] tells; [`pins`] notes the key in the
 //! home that [`account`] finds, [`in_use`] knows which files are no cards, [`age`] says it in another word. [`manifest`] describes an image to others.
 
@@ -15,6 +15,7 @@ pub mod flash;
 pub mod host_key;
 pub mod image;
 pub mod in_use;
+pub mod keys;
 pub mod manifest;
 pub mod medium;
 pub mod partitions;

@@ -5,6 +5,7 @@ use anyhow::Result;
 use cygnet_protocol::card::config::authorized_key;
 use cygnet_protocol::card::{self, CardConfig, HostKey, Reading};
 use cygnet_protocol::fault::FaultCode;
+use cygnet_protocol::online::country;
 use cygnet_protocol::online::settings::{Key, Network};
 use cygnet_protocol::online::ssid::Ssid;
 
@@ -29,7 +30,11 @@ pub struct Given {
 pub fn merge(mut config: CardConfig, given: Given) -> Result<CardConfig> {
     let over = |own: &mut Option<String>, given: Option<String>| *own = given.or(own.take());
     over(&mut config.hostname, given.hostname);
-    over(&mut config.country, given.country);
+    let country = given.country.map(|text| {
+        country::code(&text)
+            .map_err(|why| bad(format!("--country {text:?} can't be: {why}."), "Give the code of your country."))
+    });
+    over(&mut config.country, country.transpose()?);
     over(&mut config.claim, given.claim);
     over(&mut config.target, given.target);
     for (from, line) in given.keys {
@@ -153,7 +158,7 @@ mod tests {
     fn bad_values_are_refused_without_the_secret() {
         let says = |error: anyhow::Error| crate::error::fault_of(&error).to_string();
         for (config, expected) in [
-            (CardConfig { country: Some("Germany".into()), ..CardConfig::default() }, "line 3: country: two capital"),
+            (CardConfig { country: Some("Germany".into()), ..CardConfig::default() }, "line 3: country: two letters"),
             (CardConfig { hostname: Some("Pi".into()), ..CardConfig::default() }, "hostname: only a to z"),
             (
                 CardConfig { networks: vec![open("a", 5), open("b", 5)], ..CardConfig::default() },

@@ -31,6 +31,8 @@ pub struct Found {
     pub notes: Vec<String>,
     /// Files that may not be read.
     forbidden: Vec<PathBuf>,
+    /// Files that somebody named.
+    named: Vec<PathBuf>,
 }
 
 impl Found {
@@ -90,7 +92,9 @@ impl Found {
                 "Run it with `sudo`: `sudo cygnet wifi import > networks.toml`.",
             );
         }
+        let named: Vec<String> = self.named.iter().map(|file| file.display().to_string()).collect();
         let cause = match self.notes.as_slice() {
+            [] if !named.is_empty() => format!("There is no network in {}.", named.join(", ")),
             [] if cfg!(target_os = "macos") => "On a Mac only those are looked for that are named.".to_owned(),
             [] => "Neither iwd nor NetworkManager nor wpa_supplicant has any here.".to_owned(),
             notes => notes.join("\n"),
@@ -106,7 +110,7 @@ impl Found {
 
 /// Reads files, what they are being told by their names.
 pub fn files(files: &[PathBuf], ssids: &[String]) -> Result<Found> {
-    let mut found = Found::default();
+    let mut found = Found { named: files.to_vec(), ..Found::default() };
     for file in files {
         let bytes = read(file).with_context(|| format!("reading {}", file.display()))?;
         found.add(&file.display().to_string(), parse(file, &bytes));
@@ -240,6 +244,20 @@ mod tests {
         let notes = found.notes.join("\n");
         assert!(notes.contains("shed") && notes.contains("8 to 63") && notes.contains("cafe"), "{notes}");
         assert!(!notes.contains("hunter2") && !notes.contains("Cable"), "{notes}");
+    }
+
+    #[test]
+    fn a_file_that_was_named_is_what_is_spoken_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("wpa_supplicant.conf");
+        let cause = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            crate::error::fault_of(&files(std::slice::from_ref(&file), &[]).unwrap_err()).cause
+        };
+        let told = cause("network={ ssid=\"home\" psk=\"correct horse\" }\n");
+        assert!(told.contains("line 1: network: nothing of it is read") && !told.contains("horse"), "{told}");
+        let told = cause("country=GB\n");
+        assert!(told.contains("no network in") && told.contains("wpa_supplicant.conf"), "{told}");
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub struct Configure {
     /// What the Pi is called until it is installed, and reached as: NAME.local
     #[arg(long, value_name = "NAME")]
     pub hostname: Option<String>,
-    /// Where the Pi is, for its radio: two capital letters like DE
+    /// Where the Pi is, for its radio: two letters like DE
     #[arg(long, value_name = "CODE")]
     pub country: Option<String>,
     /// A network to join; what is not printable ASCII may be written \xHH

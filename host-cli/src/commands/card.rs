@@ -8,12 +8,13 @@ use crate::card::host_key::{self, PublicKey};
 use crate::card::medium::{Medium, Purpose};
 use crate::card::pins::{self, Doing, Note};
 use crate::card::settings::{self, Given};
-use crate::card::{account, wifi};
+use crate::card::{keys, wifi};
 use crate::cli::{self, CardCommand, Global};
 use crate::error::fault;
 use crate::ui::Ui;
 use crate::ui::format::{bytes, table};
 use anyhow::{Context, Result};
+use cygnet_protocol::card::authorized_key::AuthorizedKey;
 use cygnet_protocol::card::{self, CardConfig, HostKey};
 use cygnet_protocol::fault::FaultCode;
 use cygnet_protocol::online::settings::Key;
@@ -87,7 +88,7 @@ fn configure(ui: &Ui, global: &Global, arguments: &cli::Configure) -> Result<()>
         country: arguments.country.clone(),
         claim: arguments.claim.clone(),
         target: arguments.target.clone(),
-        keys: authorized_keys(ui, global, arguments, &config)?,
+        keys: keys::authorized(ui, global, arguments, &config)?,
         networks: network(ui, arguments)?.into_iter().collect(),
     };
     let mut config = settings::merge(config, given)?;
@@ -194,10 +195,9 @@ fn summary(config: &CardConfig) -> String {
         row("Network", format!("{} ({}{hidden}{priority})", network.ssid, configure::key_name(&network.key)));
     }
     for key in &config.authorized_keys {
-        let mut words = key.splitn(3, ' ');
-        let (kind, key, comment) = (words.next().unwrap_or_default(), words.next().unwrap_or_default(), words.next());
-        let end: String = key.chars().rev().take(8).collect::<Vec<_>>().into_iter().rev().collect();
-        row("May log in", format!("{kind} …{end} {}", comment.unwrap_or_default()).trim_end().to_owned());
+        let Ok(AuthorizedKey { options, kind, base64, comment }) = AuthorizedKey::parse(key) else { continue };
+        let end: String = base64.chars().rev().take(8).collect::<Vec<_>>().into_iter().rev().collect();
+        row("May log in", format!("{options} {kind} …{end} {comment}").trim().to_owned());
     }
     rows.extend(config.host_key.as_ref().map(|key| PublicKey::of(key).rows()).unwrap_or_default());
     table(&rows)
@@ -274,72 +274,6 @@ fn text(bytes: &[u8]) -> Result<Zeroizing<String>> {
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     Ok(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
-}
-
-/// Each with where it is from.
-fn authorized_keys(
-    ui: &Ui,
-    global: &Global,
-    arguments: &cli::Configure,
-    config: &CardConfig,
-) -> Result<Vec<(String, String)>> {
-    if arguments.no_authorized_keys {
-        return Ok(vec![]);
-    }
-    let mut keys = Vec::new();
-    for given in &arguments.authorized_keys {
-        if given.starts_with("ssh-") || given.starts_with("ecdsa-") || given.starts_with("sk-") {
-            keys.push(("The key that was given".to_owned(), given.clone()));
-            continue;
-        }
-        let text = public_key_file(Path::new(given)).with_context(|| format!("reading the public key {given}"))?;
-        let lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
-        keys.extend(lines.map(|line| (given.clone(), line.to_owned())));
-    }
-    if !arguments.authorized_keys.is_empty() || !config.authorized_keys.is_empty() {
-        return Ok(keys);
-    }
-    let own = global.identity.as_ref().map(|file| PathBuf::from(format!("{}.pub", file.display())));
-    let files = match own.filter(|file| file.is_file()) {
-        Some(file) => vec![file],
-        None => own_keys(),
-    };
-    for file in files {
-        let line = public_key_file(&file).unwrap_or_default();
-        // Certificates and the like end with .pub, too.
-        if cygnet_protocol::card::config::authorized_key(&line).is_ok() {
-            ui.status(&format!("Who has the private key of {} may log in.", file.display()));
-            keys.push((file.display().to_string(), line));
-        }
-    }
-    if keys.is_empty() {
-        return Err(fault(
-            FaultCode::BadSettings,
-            "Nobody could log in: there is no public key to put on the card.",
-            "None was given, and there is none in ~/.ssh.",
-            "Give `--authorized-key FILE`, make one with `ssh-keygen -t ed25519`, or say `--no-authorized-keys` if the image has one.",
-        ));
-    }
-    Ok(keys)
-}
-
-/// Reads a file of public keys, and no more than such a file may have: behind sudo it is root who reads in somebody's home.
-fn public_key_file(file: &Path) -> std::io::Result<String> {
-    let opened = std::fs::File::open(file)?;
-    let mut text = String::new();
-    opened.take(card::LIMIT as u64).read_to_string(&mut text)?;
-    Ok(text)
-}
-
-fn own_keys() -> Vec<PathBuf> {
-    let dir = account::home().map(|home| home.join(".ssh"));
-    let entries = dir.and_then(|dir| std::fs::read_dir(dir).ok());
-    let files = entries.into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
-    // A pipe would keep us waiting.
-    let is_key = |file: &PathBuf| file.extension().is_some_and(|end| end == "pub") && file.is_file();
-    let mut files: Vec<PathBuf> = files.filter(is_key).collect();
-    files.sort();
-    files
 }
 
 fn write_over(ui: &Ui, found: &Found) -> Result<()> {

@@ -20,6 +20,14 @@ pub fn read(file: &Path) -> Result<serde_json::Value> {
             "Give the file that `nix eval --json` wrote from `config.disko.devices`, or use `--flake`.",
         )
     })?;
+    if is_nix(file, &bytes) {
+        return Err(fault(
+            FaultCode::BadLayout,
+            format!("{} is a Nix expression, and not what disko makes of one.", file.display()),
+            "What your module says becomes a layout when disko's options are evaluated with it.",
+            "Use `--flake FLAKE#HOST`, which evaluates it, or give the JSON of `config.disko.devices`.",
+        ));
+    }
     parse(&bytes, &file.display().to_string())
 }
 
@@ -33,7 +41,21 @@ fn limited(file: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Parses a layout that came from `origin`.
+/// Whether a file is Nix: by its name, or because it is no JSON and begins as only Nix does.
+fn is_nix(file: &Path, bytes: &[u8]) -> bool {
+    if file.extension().is_some_and(|end| end.eq_ignore_ascii_case("nix")) {
+        return true;
+    }
+    let text = String::from_utf8_lossy(bytes.get(..4096).unwrap_or(bytes));
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    let words = ["#", "/*", "let", "with ", "rec ", "rec{", "inherit "];
+    let in_braces = text.strip_prefix('{').map(str::trim_start);
+    // `{ lib, ... }:`, `{ disko.devices = …`; in JSON a quotation mark or a brace follows.
+    let is_set = in_braces.is_some_and(|rest| rest.starts_with(|c: char| c.is_alphabetic() || c == '.' || c == '#'));
+    is_set || words.iter().any(|word| text.starts_with(word))
+}
+
+/// Parses a layout that came from `origin`; the whole of `config.disko` is as good.
 pub fn parse(bytes: &[u8], origin: &str) -> Result<serde_json::Value> {
     let bad = |cause: String| {
         fault(
@@ -52,6 +74,7 @@ pub fn parse(bytes: &[u8], origin: &str) -> Result<serde_json::Value> {
         };
         bad(format!("{cause}: {error}."))
     })?;
+    let value = cygnet_protocol::disko::devices_of(value);
     match &value {
         serde_json::Value::Object(map) if !map.is_empty() => Ok(value),
         serde_json::Value::Object(_) => Err(bad("It is empty: there is no disk in it.".into())),
@@ -111,6 +134,36 @@ mod tests {
         assert!(parse("\u{feff}{\"disk\": {}}".as_bytes(), "x").is_ok());
         let endless = fault_of(&read(Path::new("/dev/zero")).unwrap_err());
         assert!(endless.code == FaultCode::BadLayout && endless.cause.contains("4 MiB"), "{endless}");
+    }
+
+    #[test]
+    fn a_nix_file_is_told_and_the_whole_of_disko_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let given = |name: &str, text: &str| {
+            let file = dir.path().join(name);
+            std::fs::write(&file, text).unwrap();
+            read(&file)
+        };
+        for (name, text) in [
+            ("disko.nix", "{}"),
+            ("layout", "{ disko.devices.disk.m = { }; }"),
+            ("a.json", "# mine\n{ lib, ... }: {}"),
+            ("b.json", "{lib, ...}: { }"),
+            ("c.json", "let x = 1; in {}"),
+            ("d.json", "{ ... }: {}"),
+        ] {
+            let fault = fault_of(&given(name, text).unwrap_err());
+            assert!(fault.what.contains("is a Nix expression"), "{text}: {fault}");
+            assert!(fault.remedy.contains("--flake"), "{fault}");
+        }
+        for text in ["{", "{\"disk\": ", "", "[]", "nonsense"] {
+            let fault = fault_of(&given("x.json", text).unwrap_err());
+            assert!(!fault.what.contains("Nix"), "{text}: {fault}");
+        }
+        let whole = r#"{"disko": {"devices": {"disk": {"main": {"device": "/dev/sda"}}}}}"#;
+        let mut layout = given("whole.json", whole).unwrap();
+        retarget(&mut layout, &[("main".to_owned(), "/dev/sdb".to_owned())]).unwrap();
+        assert_eq!(layout["disk"]["main"]["device"], "/dev/sdb");
     }
 
     #[test]

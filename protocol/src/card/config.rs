@@ -1,5 +1,6 @@
 //! What `cygnet.toml` says.
 
+use super::authorized_key::AuthorizedKey;
 use crate::online::settings::Network;
 use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, PublicKey};
 use std::fmt;
@@ -17,7 +18,7 @@ pub struct CardConfig {
     pub country: Option<String>,
     /// The networks to join, best first.
     pub networks: Vec<Network>,
-    /// Who may log in as root: lines as in sshd's `authorized_keys`, with a key only, no options.
+    /// Who may log in as root: lines as in sshd's `authorized_keys`.
     pub authorized_keys: Vec<String>,
     /// Whose card it is, for people who see it announced; no permission follows from it.
     pub claim: Option<String>,
@@ -83,21 +84,12 @@ impl HostKey {
     }
 }
 
-/// A line for `authorized_keys`, in one form: `TYPE BASE64 COMMENT`.
+/// A line for `authorized_keys`, in one form: `OPTIONS TYPE BASE64 COMMENT`.
 ///
 /// # Errors
-/// If it is no public key. Options in front of it are refused, too: what they allow can't be judged here.
+/// If it is no public key that sshd takes, or if cygnet could not work with the options in front of it.
 pub fn authorized_key(line: &str) -> Result<String, &'static str> {
-    let line = line.trim();
-    if line.contains(['\n', '\r', '\0']) {
-        return Err("it has more than one line");
-    }
-    if line.contains("PRIVATE KEY") {
-        return Err("it is a private key; the public one is in the file that ends with .pub");
-    }
-    let key = PublicKey::from_openssh(line)
-        .map_err(|_| "it is no public key as in id_ed25519.pub (type, base64, comment, and no options)")?;
-    key.to_openssh().map_err(|_| "it can't be written as a line")
+    AuthorizedKey::parse(line).map(|key| key.to_string())
 }
 
 #[cfg(test)]
@@ -124,7 +116,7 @@ mod tests {
         assert_eq!(authorized_key(&format!("  {key} me@laptop\r\n")).unwrap(), format!("{key} me@laptop"));
         for (bad, says) in [
             ("ssh-ed25519 AAAA me", "no public key"),
-            (&format!("command=\"rm\" {key}"), "no options"),
+            (&format!("command=\"rm\" {key}"), "command="),
             (&format!("{key} me\nssh-rsa x"), "one line"),
             (KEY, "one line"),
             ("-----BEGIN OPENSSH PRIVATE KEY-----", "private key"),

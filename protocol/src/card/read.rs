@@ -3,7 +3,8 @@
 
 use super::config::{CardConfig, HostKey, MAX_KEYS, authorized_key};
 use super::hostname;
-use crate::online::settings::{Key, MAX_NETWORKS, Network, is_country, unhex};
+use crate::online::country;
+use crate::online::settings::{Key, MAX_NETWORKS, Network, unhex};
 use crate::online::ssid::Ssid;
 use std::fmt;
 use toml::Spanned;
@@ -107,7 +108,7 @@ impl Reader<'_> {
             match key.get_ref().as_ref() {
                 name @ "hostname" => self.reading.config.hostname = self.checked(name, value, label),
                 name @ "target" => self.reading.config.target = self.checked(name, value, configuration),
-                name @ "country" => self.reading.config.country = self.checked(name, value, country),
+                name @ "country" => self.reading.config.country = self.checked(name, value, country::code),
                 name @ "claim" => self.reading.config.claim = self.checked(name, value, claim),
                 name @ "host-key" => self.reading.config.host_key = self.checked(name, value, HostKey::parse),
                 name @ "authorized-keys" => self.keys(name, value),
@@ -234,10 +235,6 @@ fn configuration(text: &str) -> Result<String, &'static str> {
     if good { Ok(text.to_owned()) } else { Err("1 to 63 letters, digits, - and _ are expected") }
 }
 
-fn country(text: &str) -> Result<String, &'static str> {
-    if is_country(text) { Ok(text.to_owned()) } else { Err("two capital letters like DE are expected (ISO 3166-1)") }
-}
-
 fn claim(text: &str) -> Result<String, &'static str> {
     let good = (1..=63).contains(&text.len()) && !text.chars().any(char::is_control);
     if good { Ok(text.to_owned()) } else { Err("1 to 63 bytes of text without line breaks are expected") }
@@ -269,7 +266,8 @@ mod tests {
     fn each_fault_has_its_line_and_no_secret() {
         for (text, says) in [
             ("contry = \"DE\"", "line 1: contry: unknown key"),
-            ("\n\ncountry = \"de\"", "line 3: country: two capital letters"),
+            ("\n\ncountry = \"deu\"", "line 3: country: two letters"),
+            ("country = \"uk\"", "line 1: country: the United Kingdom is GB"),
             ("hostname = \"Pi\"", "line 1: hostname: only a to z"),
             ("hostname = 4", "line 1: hostname: a text in quotes"),
             (

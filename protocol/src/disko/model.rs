@@ -23,6 +23,8 @@ pub struct Devices {
     pub bcachefs: BTreeMap<String, BcachefsFilesystem>,
     /// `nodev`.
     pub nodev: BTreeMap<String, Nodev>,
+    /// What was passed over, each a sentence for the plan's warnings.
+    pub notes: Vec<String>,
 }
 
 /// The user's scripts around one node of the layout; empty is none.
@@ -152,6 +154,15 @@ pub struct Partition {
     pub hybrid: Option<Hybrid>,
     /// What is put in it.
     pub content: Option<Content>,
+}
+
+impl Partition {
+    /// Whether there is such a link as the installed system will look for.
+    pub(crate) fn is_found(&self) -> bool {
+        let by_label = super::names::partition_path(&self.label, None);
+        let is_spelled = self.disko_device.starts_with("/dev/disk/by-part");
+        !is_spelled || self.disko_device == self.device || self.disko_device == by_label
+    }
 }
 
 /// A filesystem made by `mkfs.<format>`.

@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 const UNEDITED: &str = "evaluate the layout again, and send what disko gives, unchanged";
+const MISSING: &str = "give what disko makes of your layout (config.disko.devices), unchanged; if your disko is older than 1.1 \
+                       (September 2023), run `nix flake update disko` first";
 
 /// A JSON object that remembers where it was found.
 pub(super) struct Node {
@@ -82,10 +84,10 @@ impl Node {
     }
 
     fn take(&mut self, key: &str) -> Result<Value, DiskoError> {
-        self.fields.remove(key).ok_or_else(|| self.error(key, "is missing", UNEDITED))
+        self.fields.remove(key).ok_or_else(|| self.error(key, "is missing", MISSING))
     }
 
-    /// A field newer or older releases of disko may lack: absent is `null`.
+    /// A field that may be absent, which is `null`.
     fn take_or_null(&mut self, key: &str) -> Value {
         self.fields.remove(key).unwrap_or(Value::Null)
     }

@@ -38,6 +38,7 @@ pub(super) fn devices(value: Value) -> Result<Devices, DiskoError> {
         pools: each(&mut node, "zpool", read_pool::pool)?,
         bcachefs: each(&mut node, "bcachefs_filesystems", read_layers::bcachefs_filesystem)?,
         nodev: each(&mut node, "nodev", nodev)?,
+        notes: Vec::new(),
     };
     node.finish()?;
     Ok(devices)
@@ -178,7 +179,10 @@ pub(super) fn words(node: &mut Node, key: &str) -> Result<Vec<String>, DiskoErro
 
 fn swap(mut node: Node, hooks: Hooks) -> Result<Swap, DiskoError> {
     let random_encryption = node.boolean("randomEncryption")?;
-    node.ignore("resumeDevice");
+    if node.maybe_boolean("resumeDevice")? && random_encryption {
+        let what = "can't be where randomEncryption is: after a restart nobody has the key of what was saved";
+        return Err(node.error("resumeDevice", what, "leave one of the two out"));
+    }
     let arguments = words(&mut node, "extraArgs")?;
     let discard = node.optional_string("discardPolicy")?;
     if discard.as_deref().is_some_and(|policy| !matches!(policy, "once" | "pages" | "both")) {

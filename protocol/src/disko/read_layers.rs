@@ -48,6 +48,7 @@ pub(super) fn luks(mut node: Node, ground: &Ground) -> Result<Luks, DiskoError> 
         names::file(&format!("{}[{i}]", node.at("additionalKeyFiles")), file)?;
     }
     node.boolean("initrdUnlock")?;
+    node.ignore("extraFido2EnrollArgs");
     let format_arguments = words(&mut node, "extraFormatArgs")?;
     let open_arguments = words(&mut node, "extraOpenArgs")?;
     let inner = Ground::whole(format!("/dev/mapper/{name}"));

@@ -2,14 +2,15 @@
 
 use super::model::{Dataset, DatasetKind, Group, Mode, Pool, Topology};
 use super::node::Node;
+use super::properties::{self, Owner};
 use super::read::{Ground, content, expect_type, mount_options, mounting};
 use super::{DiskoError, names};
 use std::collections::BTreeMap;
 
-fn properties(node: &mut Node, key: &str) -> Result<BTreeMap<String, String>, DiskoError> {
+fn properties(node: &mut Node, key: &str, owner: Owner) -> Result<BTreeMap<String, String>, DiskoError> {
     let map = node.string_map(key)?;
     match map.keys().find(|name| !names::is_property(name)) {
-        None => Ok(map),
+        None => properties::check(&node.at(key), owner, &map).map(|()| map),
         Some(name) => {
             let path = super::node::join(&node.at(key), name);
             Err(DiskoError::new(&path, "is not a property name", "see zfsprops(7) and zpoolprops(7)"))
@@ -31,8 +32,8 @@ pub(super) fn pool(_: &str, mut node: Node) -> Result<Pool, DiskoError> {
             Mode::Topology(topology)
         }
     };
-    let options = properties(&mut node, "options")?;
-    let root_options = properties(&mut node, "rootFsOptions")?;
+    let options = properties(&mut node, "options", Owner::Pool)?;
+    let root_options = properties(&mut node, "rootFsOptions", Owner::Root)?;
     // The implicit dataset `__root` repeats these two, and disko acts on that one.
     let (_, _) = mounting(&mut node, false)?;
     let datasets = node
@@ -86,7 +87,8 @@ fn dataset(pool: &str, key: String, mut node: Node) -> Result<Dataset, DiskoErro
     let hooks = node.hooks()?;
     let kind = node.string("type")?;
     let short = node.string("name")?;
-    let options = properties(&mut node, "options")?;
+    let owner = if kind == "zfs_volume" { Owner::Volume } else { Owner::Filesystem };
+    let options = properties(&mut node, "options", owner)?;
     match kind.as_str() {
         "zfs_fs" => {
             let name = node.string("_name")?;

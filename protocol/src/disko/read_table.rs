@@ -1,6 +1,7 @@
 //! disko's types, field by field: partition tables.
 
 use super::model::{Gpt, Hybrid, Partition, Table, TableEntry, TableFormat};
+use super::names::numbered;
 use super::node::Node;
 use super::read::{Ground, content, expect_type, same_device};
 use super::{DiskoError, names, size};
@@ -81,7 +82,8 @@ fn partition(number: u32, key: String, mut node: Node, ground: &Ground) -> Resul
     }
     let label = node.string("label")?;
     if label.is_empty() || label.encode_utf16().count() > 36 || !label.is_ascii() {
-        let remedy = "use 1 to 36 letters, digits, - or _ (a GPT holds no more, and disko takes ASCII only)";
+        let remedy = "set label to 1 to 36 letters, digits, - or _ (a GPT holds no more, and disko takes ASCII only); \
+                      a newer disko makes a short one by itself: nix flake update disko";
         return Err(node.error("label", format!("“{label}” cannot be a partition's name"), remedy));
     }
     let (device, disko_device) = match &ground.array {
@@ -92,7 +94,8 @@ fn partition(number: u32, key: String, mut node: Node, ground: &Ground) -> Resul
         }
         _ => (names::partition_path(&label, uuid.as_deref()), names::disko_partition_path(&label, uuid.as_deref())),
     };
-    same_device(&mut node, &disko_device)?;
+    let own = [disko_device, device.clone()];
+    let disko_device = link(&mut node, own, &label, numbered(&ground.device, number))?;
     let content =
         node.optional_child("content")?.map(|node| content(node, &Ground::part(&disko_device))).transpose()?;
     node.finish()?;
@@ -112,6 +115,23 @@ fn partition(number: u32, key: String, mut node: Node, ground: &Ground) -> Resul
         hybrid,
         content,
     })
+}
+
+/// The link by which the layout finds the partition: disko's `own`, or another that it is known to have once it is made.
+fn link(node: &mut Node, own: [String; 2], label: &str, by_number: Option<String>) -> Result<String, DiskoError> {
+    let device = node.string("device")?;
+    let [expected, _] = &own;
+    // Before 1.9 disko did not escape labels.
+    let by_label = [
+        format!("/dev/disk/by-partlabel/{label}"),
+        names::disko_partition_path(label, None),
+        names::partition_path(label, None),
+    ];
+    if own.iter().chain(&by_label).chain(&by_number).any(|link| *link == device) {
+        return Ok(device);
+    }
+    let what = format!("is {device}, which is not known to lead to this partition once it is made; {expected} does");
+    Err(node.error("device", what, "leave device out of the partition, and set it on the disk only"))
 }
 
 fn hybrid(mut node: Node) -> Result<Hybrid, DiskoError> {

@@ -15,19 +15,31 @@ pub(crate) enum Place {
 
 /// disko's partition `size`: `[0-9]+[KMGTP]?` or `100%`.
 pub(crate) fn is_size(text: &str) -> bool {
-    text == "100%" || matches!(split(text), Some((_, unit)) if unit != Some('s'))
+    text == "100%" || matches!(split(text), Some((_, "" | "K" | "M" | "G" | "T" | "P")))
 }
 
-fn split(text: &str) -> Option<(u64, Option<char>)> {
-    let (digits, unit) = match text.char_indices().next_back() {
-        Some((at, unit @ ('K' | 'M' | 'G' | 'T' | 'P' | 's'))) => (text.get(..at)?, Some(unit)),
-        _ => (text, None),
-    };
+/// A number and the letters behind it.
+fn split(text: &str) -> Option<(u64, &str)> {
+    let (digits, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
     // `parse` alone would take a sign.
-    if digits.is_empty() || !digits.bytes().all(|c| c.is_ascii_digit()) {
-        return None;
-    }
-    Some((digits.parse().ok()?, unit))
+    let number = if digits.is_empty() { None } else { digits.parse().ok() };
+    number.filter(|_| unit.bytes().all(|c| c.is_ascii_alphabetic())).map(|number| (number, unit))
+}
+
+/// How far a unit shifts a number of bytes; sectors are `None`. As in sgdisk (`IeeeToInt()` in support.cc of gptfdisk) the
+/// first letter counts, in either case, and the others are passed over: `MiB` is `M`, and so is `MB`. Letters that sgdisk
+/// takes for sectors because it does not know them are none here.
+fn shift(unit: &str) -> Option<Option<u32>> {
+    Some(match unit.bytes().next().map(|letter| letter.to_ascii_uppercase()) {
+        None | Some(b'S') => None,
+        Some(b'K') => Some(10),
+        Some(b'M') => Some(20),
+        Some(b'G') => Some(30),
+        Some(b'T') => Some(40),
+        Some(b'P') => Some(50),
+        Some(b'E') => Some(60),
+        Some(_) => return None,
+    })
 }
 
 /// Reads `start` or `end`. `None` for another notation, a number beyond 2^63 bytes, or less than one sector.
@@ -37,15 +49,7 @@ pub(crate) fn place(text: &str, sector_bytes: u32) -> Option<Place> {
         None => text.strip_prefix('-').map_or((' ', text), |rest| ('-', rest)),
     };
     let (number, unit) = split(rest)?;
-    let shift = match unit {
-        None | Some('s') => None,
-        Some('K') => Some(10),
-        Some('M') => Some(20),
-        Some('G') => Some(30),
-        Some('T') => Some(40),
-        Some(_) => Some(50),
-    };
-    let sectors = match shift {
+    let sectors = match shift(unit)? {
         None => number,
         Some(shift) => number.checked_mul(1 << shift)? / u64::from(sector_bytes.max(1)),
     };
@@ -123,6 +127,18 @@ mod tests {
         }
     }
 
+    /// Each seen with sgdisk 1.0.9.
+    #[test]
+    fn the_first_letter_of_a_unit_counts() {
+        for text in ["+512M", "+512m", "+512MiB", "+512MB", "+512mib", "+512Mega"] {
+            assert_eq!(place(text, 512), Some(Place::Plus(1_048_576)), "{text}");
+        }
+        assert_eq!(place("-2kB", 512), Some(Place::Minus(4)));
+        assert_eq!(place("1e", 512), Some(Place::Absolute(1 << 51)));
+        assert_eq!(place("2048S", 512), Some(Place::Absolute(2048)));
+        assert_eq!(place("2048sectors", 512), Some(Place::Absolute(2048)));
+    }
+
     #[test]
     fn places_are_counted_in_sectors() {
         assert_eq!(place("+500M", 512), Some(Place::Plus(1_024_000)));
@@ -131,7 +147,8 @@ mod tests {
         assert_eq!(place("-1G", 512), Some(Place::Minus(2_097_152)));
         assert_eq!(place("128M", 512), Some(Place::Absolute(262_144)));
         assert_eq!(place("34s", 512), Some(Place::Absolute(34)));
-        for bad in ["", "+", "+-1", "1X", "100%", "9999P9", "99999P", "18446744073709551615"] {
+        for bad in ["", "+", "+-1", "1X", "100%", "9999P9", "99999P", "18446744073709551615", "1 M", " 1M", "16E", "١M"]
+        {
             assert_eq!(place(bad, 512), None, "{bad}");
         }
     }

@@ -1,5 +1,6 @@
 //! What the user gave the Pi to get online with: `/etc/cygnet/settings.json`, and networks typed on the console.
 
+use super::country;
 use super::ssid::Ssid;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -70,9 +71,9 @@ pub enum SettingsError {
     /// JSON that is none, or with fields that we do not know.
     #[error("{0}")]
     Json(String),
-    /// Not two letters.
-    #[error("the country {0:?} is not a code of two letters like DE (ISO 3166-1)")]
-    Country(String),
+    /// None that the kernel knows, and why.
+    #[error("the country {0:?} can't be: {1}")]
+    Country(String, &'static str),
     /// More than the screen, the supplicant and a person would make sense of.
     #[error("there are {0} networks; {MAX_NETWORKS} at most")]
     TooMany(usize),
@@ -85,22 +86,17 @@ impl Settings {
     /// Reads a settings file; a secret is never part of the error.
     pub fn parse(json: &[u8]) -> Result<Self, SettingsError> {
         // serde_json's messages quote the offending value, which may be a passphrase: only their place is told.
-        let settings: Settings = serde_json::from_slice(json).map_err(|error| SettingsError::Json(explain(&error)))?;
-        if let Some(country) = &settings.country
-            && !is_country(country)
-        {
-            return Err(SettingsError::Country(country.clone()));
+        let mut settings: Settings =
+            serde_json::from_slice(json).map_err(|error| SettingsError::Json(explain(&error)))?;
+        if let Some(text) = &settings.country {
+            let code = country::code(text).map_err(|why| SettingsError::Country(text.clone(), why))?;
+            settings.country = Some(code);
         }
         if settings.networks.len() > MAX_NETWORKS {
             return Err(SettingsError::TooMany(settings.networks.len()));
         }
         Ok(settings)
     }
-}
-
-/// Two capital letters, and not the world's `00`.
-pub fn is_country(text: &str) -> bool {
-    text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase())
 }
 
 fn explain(error: &serde_json::Error) -> String {

@@ -1,5 +1,6 @@
 //! What a step runs: an argv for every tool, bash only for the user's own hooks.
 
+use super::mounting::binds;
 use super::parts::{Span, Vdev};
 use super::secret::SecretRef;
 use super::step::Step;
@@ -7,6 +8,7 @@ use crate::disko::Variable;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 
 /// One thing the agent does for a step. Actions run in order; the first failure stops the installation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -218,7 +220,11 @@ impl Step {
                 let mut argv: Vec<String> = ["mount", source, target, "-t", fstype].map(Into::into).into();
                 argv.extend(with_flag("-o", options));
                 argv.extend(["-o", "X-mount.mkdir"].map(Into::into));
-                vec![run(argv)]
+                // A new file system does not have the directory yet that is to be seen elsewhere, too. Where a file is
+                // meant, there is one, or the mount says that there is none.
+                let bound = binds(options) && Path::new(source).starts_with(super::TARGET);
+                let directory = bound.then(|| tolerated(run(["mkdir", "-p", source])));
+                directory.into_iter().chain([run(argv)]).collect()
             }
             Self::SwapOn { device, discard, priority, options } => {
                 let mut argv = vec!["swapon".to_owned()];

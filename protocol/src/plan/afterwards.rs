@@ -3,6 +3,7 @@
 use super::Plan;
 use super::action::{Action, Input};
 use super::mode::Mode;
+use super::mounting::binds;
 use super::parts::Stage;
 use super::secret::{Key, SecretRef};
 use super::step::Step;
@@ -210,11 +211,7 @@ fn waited_for(device: &str) -> Step {
 /// The device that a step mounts or swaps on.
 fn device_used(step: &Step) -> Option<&str> {
     let device = match step {
-        Step::Mount { source, options, .. }
-            if !options.iter().any(|option| matches!(option.as_str(), "bind" | "rbind")) =>
-        {
-            source
-        }
+        Step::Mount { source, options, .. } if !binds(options) => source,
         Step::SwapOn { device, .. } => device,
         _ => return None,
     };

@@ -6,7 +6,7 @@ use super::keep::Kept;
 use super::layers::Maker;
 use super::refusal::Refusal;
 use super::step::Step;
-use super::{DiskFacts, Mode, Options, Plan, PlannedDisk, board, destroy, mounting, partition, serial, target};
+use super::{DiskFacts, Mode, Options, Plan, PlannedDisk, board, destroy, mbr, mounting, partition, serial, target};
 use crate::disko::{Content, Devices, Disk, Hooks, Placed, Top, join};
 use std::collections::BTreeMap;
 
@@ -24,6 +24,9 @@ pub fn compile(devices: &Devices, disks: &[DiskFacts], options: &Options) -> Res
     let kept = Kept::find(devices, &targets, mode)?;
     let mut extents: BTreeMap<&str, Vec<Extent>> = BTreeMap::new();
     for (name, (disk, facts)) in &targets {
+        if !mode.keeps() {
+            mbr::check(name, disk, facts)?;
+        }
         extents.insert(name, place(name, disk, facts, &kept)?);
     }
     let tree = mounting::tree(devices)?;
@@ -70,7 +73,8 @@ pub fn compile(devices: &Devices, disks: &[DiskFacts], options: &Options) -> Res
             facts: (*facts).clone(),
         })
         .collect();
-    let mut warnings: Vec<String> = warnings(devices, &steps).into_iter().chain(doubts).collect();
+    let mut warnings: Vec<String> =
+        devices.notes.iter().cloned().chain(warnings(devices, &steps)).chain(doubts).collect();
     warnings.extend(targets.iter().filter_map(|(name, (disk, facts))| serial::doubt(name, &disk.device, facts)));
     let plan = Plan::new(mode, planned, steps, warnings, store);
     Ok(if mode == Mode::Mount { plan.only_mounting() } else { plan })
@@ -116,7 +120,7 @@ fn warnings(devices: &Devices, steps: &[Step]) -> Vec<String> {
         let Content::Gpt(gpt) = &disk.content else {
             continue;
         };
-        for partition in gpt.partitions.iter().filter(|partition| partition.device != partition.disko_device) {
+        for partition in gpt.partitions.iter().filter(|partition| !partition.is_found()) {
             warnings.push(format!(
                 "the installed system will look for {}, but udev calls it {}; use letters, digits and - in labels",
                 partition.disko_device, partition.device

@@ -7,7 +7,7 @@
 //! is decided, and every stage is done for all disks before the next begins. In the other [`Mode`]s that is asked at each step.
 //!
 //! Read in this order: `facts`, `step`, `action` (what a step runs), `sentence` (what it says), then `compile` and its
-//! parts: `target` (which disk is meant), `serial` (whether its name tells), `gpt` (where partitions land), `partition`
+//! parts: `target` (which disk is meant), `serial` (whether its name tells), `gpt` (where partitions land), `mbr` (what they may not reach), `partition`
 //! (tables), `destroy` (what is there), `format` (pools), `layers` (what lies between disks and filesystems), `mounting`,
 //! `order`, `capacity`, `board` (does it boot?); and `refusal`, `secret`, `wanted` (which secrets are asked for), `digest`,
 //! `render`, `loss` (what is destroyed), `keep` and `presence` (what is kept, in the modes that keep), `afterwards` (unmounting and remounting), `resume` (going on in the middle).
@@ -26,6 +26,7 @@ mod gpt;
 mod keep;
 mod layers;
 mod loss;
+mod mbr;
 mod mode;
 mod mounting;
 mod order;

@@ -116,7 +116,7 @@ pub(super) fn tree(devices: &Devices) -> Result<Tree<'_>, Refusal> {
         let Some(at) = nodev.mountpoint.as_deref() else {
             continue;
         };
-        let binds = nodev.mount_options.iter().any(|option| option == "bind" || option == "rbind");
+        let binds = binds(&nodev.mount_options);
         let (source, backing) = match (binds, nodev.fstype.as_str()) {
             (true, _) => (under_target(&nodev.device), Backing::Bind(&nodev.device)),
             (false, "tmpfs" | "ramfs" | "none") => (nodev.device.clone(), Backing::Memory),
@@ -193,6 +193,11 @@ impl<'a> Tree<'a> {
     }
 }
 
+/// Whether they mount a directory at another place.
+pub(super) fn binds(options: &[String]) -> bool {
+    options.iter().flat_map(|option| option.split(',')).any(|word| matches!(word, "bind" | "rbind"))
+}
+
 /// `/mnt` and a path of the installed system.
 pub(super) fn under_target(at: &str) -> String {
     let at = crate::disko::normal(at);
@@ -206,8 +211,13 @@ fn only_fstab(option: &str) -> bool {
         || option.starts_with("comment=")
 }
 
+/// Several options may stand in one element, with commas between them, as mount(8) has it.
 fn ours(options: &[String]) -> Vec<String> {
-    options.iter().filter(|option| !only_fstab(option)).cloned().collect()
+    let kept = |option: &String| {
+        let kept: Vec<&str> = option.split(',').filter(|word| !only_fstab(word)).collect();
+        (!kept.is_empty()).then(|| kept.join(","))
+    };
+    options.iter().filter_map(kept).collect()
 }
 
 type Times = (HookTime, HookTime, Stage);

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 mod layers;
+mod releases;
 
 fn file(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/disko").join(name);
@@ -94,7 +95,8 @@ fn edited_partitions_are_refused_with_their_path() {
         ("size", json!(-1), "should be a string, and is a number"),
         ("size", json!(null), "should be a string"),
         ("end", json!("100%"), "not a position"),
-        ("start", json!("1KB"), "not a position"),
+        ("start", json!("1XB"), "not a position"),
+        ("start", json!("1 MiB"), "not a position"),
         ("start", json!("99999999999999999999G"), "not a position"),
         ("type", json!("EF0"), "not a partition type"),
         ("type", json!("ZZZZ"), "not a partition type"),
@@ -110,7 +112,8 @@ fn edited_partitions_are_refused_with_their_path() {
         ("attributes", json!(["2"]), "not an attribute bit"),
         ("priority", json!("first"), "should be a whole number"),
         ("_index", json!(1), "this is partition 4"),
-        ("device", json!("/dev/disk/by-partlabel/ESP"), "what it lies on is"),
+        ("device", json!("/dev/disk/by-partlabel/ESP"), "not known to lead to this partition"),
+        ("device", json!("/dev/disk/by-label/x"), "not known to lead to this partition"),
         ("content", json!([]), "should be an object, and is a list"),
     ] {
         let mut layout = layout();
@@ -217,7 +220,7 @@ fn every_object_refuses_fields_it_does_not_know_and_wants_those_it_needs() {
         let error = refused(&edited);
         assert!(error.path.ends_with("surprise"), "{pointer}: {error}");
     }
-    for needed in ["device", "destroy", "content", "type"] {
+    for needed in ["device", "content", "type"] {
         let mut edited = layout.clone();
         edited["disk"]["ssd"].as_object_mut().unwrap().remove(needed);
         assert_eq!(refused(&edited).path, format!("disk.ssd.{needed}"));

@@ -253,7 +253,10 @@ pub const DIFFERENCES: &[Difference] = &[
         ours: "mounts it at `/run/cygnet/workplace`, and makes directories above a subvolume only where there are any",
         why: "a place that is known can be cleaned up after a crash",
         apply: Some(|sides| {
-            let made = drop_if(&mut sides.ours, |argv| argv.starts_with(&["mkdir", "-p"]));
+            let made = drop_if(
+                &mut sides.ours,
+                |argv| matches!(argv, ["mkdir", "-p", at] if at.starts_with("/run/cygnet/workplace")),
+            );
             let named = change(&mut sides.disko, |argv| {
                 argv.iter_mut().for_each(|word| *word = word.replace("$TMPDIR/tmp.X", "/run/cygnet/workplace"));
             });
@@ -424,6 +427,22 @@ pub const DIFFERENCES: &[Difference] = &[
         disko: "accepts members of pools, arrays and volume groups that are not defined, two disks with one device, two partitions with one name, partitions after one that takes all the rest, pools without members, and two filesystems with one mountpoint, of which it mounts the last; a circle of arrays and volume groups ends in “cannot coerce a list to a string”",
         ours: "refuses each before anything is touched, with the place in the layout",
         why: "they fail half-way, or destroy something twice",
+        apply: None,
+    },
+    Difference {
+        title: "The source of a bind mount is made",
+        disko: "binds a directory that a new file system does not have, which fails after everything was formatted",
+        ours: "makes the directory first",
+        why: "`/nix` as a bind mount of `/persist/nix` is what people mean",
+        apply: Some(|sides| {
+            drop_if(&mut sides.ours, |argv| matches!(argv, ["mkdir", "-p", source] if source.starts_with("/mnt/")))
+        }),
+    },
+    Difference {
+        title: "Layouts of older releases",
+        disko: "runs the commands of the release that evaluated the layout",
+        ours: "reads it as that release meant it, and runs those of the newest: existence is asked for nowhere, the properties of a pool's root dataset are set, its `mountpoint` included, volumes without a priority are made by name, those of `100%` last",
+        why: "what an old release did worse needs no repetition",
         apply: None,
     },
     Difference {

@@ -3,11 +3,13 @@
 mod board;
 mod differences;
 mod facts;
+mod field;
 mod fixtures;
 mod golden;
 mod keep;
 mod layers;
 mod refusals;
+mod releases;
 mod resume;
 mod sgdisk;
 mod trace;

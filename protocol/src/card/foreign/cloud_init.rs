@@ -43,39 +43,100 @@ fn interface(found: &mut Found, name: &str, node: &Node) {
                 node.entries().iter().for_each(|(ssid, node)| access_point(found, ssid, node));
             }
             // DHCP is what cygnet does, and nothing at boot waits for a network.
-            ("dhcp4" | "dhcp6", Some("true" | "yes")) | ("optional" | "renderer", Some(_)) => {}
+            ("dhcp4" | "dhcp6", Some(word)) if boolean(word) == Some(true) => {}
+            ("optional" | "renderer", Some(_)) => {}
             _ => found.ignored(node.line, of),
         }
     }
 }
 
-fn access_point(found: &mut Found, name: &str, node: &Node) {
-    let mut written = Written { ssid: octets(name), ..Written::default() };
-    let mut management = None;
-    let mut put = |found: &mut Found, key: &str, node: &Node| match (key, node.text()) {
-        ("password", Some(secret)) => written.secret = Some(secret.to_owned()).filter(|secret| !secret.is_empty()),
-        ("hidden", Some(is)) => written.hidden = matches!(is, "true" | "yes"),
-        ("key-management", Some(kind)) => management = Some((kind.to_owned(), node.line)),
-        _ => found.ignored(node.line, format!("access-points: {key}")),
-    };
-    for (key, node) in node.entries() {
-        match key.as_str() {
-            "auth" => node.entries().iter().for_each(|(key, node)| put(found, key, node)),
-            _ => put(found, key, node),
+/// netplan's words for a boolean, in any case (`handle_generic_bool()` in parse.c).
+fn boolean(word: &str) -> Option<bool> {
+    match word.to_ascii_lowercase().as_str() {
+        "true" | "on" | "yes" | "y" => Some(true),
+        "false" | "off" | "no" | "n" => Some(false),
+        _ => None,
+    }
+}
+
+/// What one of the access points says of itself.
+#[derive(Default)]
+struct AccessPoint<'a> {
+    secret: Option<&'a str>,
+    hidden: bool,
+    /// The line, too.
+    management: Option<(&'a str, usize)>,
+    /// Whether it has an `auth`: netplan takes a password beside it for a passphrase, and needs to be told within it.
+    has_auth: bool,
+    /// Whether it says who logs in.
+    has_account: bool,
+    /// Whether it is made by the machine rather than joined.
+    of_its_own: bool,
+}
+
+impl<'a> AccessPoint<'a> {
+    fn take(&mut self, found: &mut Found, key: &str, node: &'a Node) {
+        match (key, node.text()) {
+            ("password", Some(secret)) => self.secret = Some(secret).filter(|secret| !secret.is_empty()),
+            ("hidden", Some(word)) => match boolean(word) {
+                Some(is) => self.hidden = is,
+                None => found.fault(node.line, "access-points: hidden", "true or false is expected"),
+            },
+            ("mode", Some(mode)) => self.of_its_own = mode != "infrastructure",
+            ("key-management", Some(kind)) => self.management = Some((kind, node.line)),
+            ("method" | "identity" | "anonymous-identity" | "client-certificate" | "ca-certificate", Some(_)) => {
+                self.has_account = true;
+            }
+            _ => found.ignored(node.line, format!("access-points: {key}")),
         }
     }
-    match &management {
-        Some((kind, line)) if !matches!(kind.as_str(), "none" | "psk" | "sae") => {
-            return found.fault(*line, "access-points: key-management", "only none, psk and sae are possible");
+
+    /// Whether everybody is let in.
+    ///
+    /// # Errors
+    /// Why it is not joined.
+    fn is_open(&self) -> Result<bool, &'static str> {
+        const ACCOUNTS: &str = "it is a network with accounts (802.1X), which can't be carried over";
+        if self.of_its_own {
+            return Err("it is an access point or a network between two (mode), nothing to join");
         }
-        Some((kind, _)) => written.open = kind == "none",
-        None => written.open = written.secret.is_none(),
+        match self.management {
+            Some(("eap" | "eap-sha256" | "eap-suite-b-192" | "802.1x", _)) => Err(ACCOUNTS),
+            Some(("none" | "psk" | "sae", _)) if self.has_account => Err(ACCOUNTS),
+            Some((kind @ ("none" | "psk" | "sae"), _)) => Ok(kind == "none"),
+            Some(_) => Err("only none, psk and sae are possible as key-management"),
+            None if self.has_account => Err(ACCOUNTS),
+            None if self.has_auth && self.secret.is_some() => {
+                Err("auth has no key-management, and netplan joins without the password then; say key-management: psk")
+            }
+            None => Ok(self.secret.is_none()),
+        }
+    }
+}
+
+fn access_point(found: &mut Found, name: &str, node: &Node) {
+    let mut point = AccessPoint::default();
+    for (key, node) in node.entries() {
+        if key == "auth" {
+            point.has_auth = true;
+            node.entries().iter().for_each(|(key, node)| point.take(found, key, node));
+        } else {
+            point.take(found, key, node);
+        }
     }
     // Something else than settings for it: not a network that is open.
     if !matches!(node.value, Value::Map(_)) && !node.is_empty() {
         return not_a(found, node, "access-points", Kind::Map);
     }
-    found.network(node.line, "access-points", written);
+    let line = point.management.map_or(node.line, |(_, line)| line);
+    match point.is_open() {
+        Ok(open) => {
+            let secret = point.secret.map(str::to_owned);
+            let written = Written { ssid: octets(name), secret, open, hidden: point.hidden, priority: 0 };
+            found.network(node.line, "access-points", written);
+        }
+        Err(why) => found.fault(line, "access-points", why),
+    }
 }
 
 /// The octets of a name. The Imager writes each octet that is no ASCII as `\xHH`, which YAML takes for a character; two
@@ -201,7 +262,12 @@ mod tests {
         assert_eq!((&networks[1].key, &networks[2].key), (&Key::Open, &Key::Passphrase("correct horse".into())));
         assert_eq!(reading.config.country.as_deref(), Some("DE"));
         let told = told(&reading);
-        for says in ["ethernets: not used", "wifis.wlan0.addresses: not used", "only none, psk and sae", "8 to 63"] {
+        for says in [
+            "ethernets: not used",
+            "wifis.wlan0.addresses: not used",
+            "line 23: access-points: it is a network with accounts (802.1X)",
+            "8 to 63",
+        ] {
             assert!(told.contains(says), "{says}: {told}");
         }
         assert!(reading.faults.len() == 4 && !told.contains("hunter2"), "{told}");

@@ -1,4 +1,6 @@
-//! `dietpi-wifi.txt` and `dietpi.txt` of DietPi. Both are shell variables, one in a line; no shell sees them here.
+//! `dietpi-wifi.txt` and `dietpi.txt` of DietPi, one variable in a line. DietPi sources the first (`dietpi-wifidb`), so that
+//! its values are quoted as the shell has it; of the second it takes the rest of the line with sed(1), as it is
+//! (`s/^[^=]*=//p`). No shell sees either here.
 
 use super::found::{Found, Written, text};
 use crate::card::read::Reading;
@@ -29,9 +31,14 @@ pub fn read(bytes: &[u8]) -> Reading {
             continue;
         };
         let name = name.trim();
-        let Some(value) = unquoted(value.trim()) else {
-            found.fault(line, name, "a quotation mark is missing");
-            continue;
+        let value = match unquoted(value.trim()) {
+            // A key's comment may have an apostrophe, and a number sign.
+            _ if name == "AUTO_SETUP_SSH_PUBKEY" => value.trim().to_owned(),
+            Some(value) => value,
+            None => {
+                found.fault(line, name, "a quotation mark is missing");
+                continue;
+            }
         };
         match (name, element(name)) {
             (_, Some((name, number))) => networks.entry(number).or_default().push((line, name.to_owned(), value)),
@@ -58,7 +65,8 @@ pub fn read(bytes: &[u8]) -> Reading {
 }
 
 fn network(found: &mut Found, number: u32, lines: &[Line]) {
-    let mut written = Written::default();
+    // dietpi-wifidb writes scan_ssid=1 for each of them.
+    let mut written = Written { hidden: true, ..Written::default() };
     let mut first = 0;
     let mut management = "";
     for (line, name, value) in lines {
@@ -78,9 +86,11 @@ fn network(found: &mut Found, number: u32, lines: &[Line]) {
         }
         return;
     }
-    match management {
+    // In any case, as dietpi-wifidb has it.
+    match management.to_ascii_uppercase().as_str() {
         "NONE" => written.open = true,
         "" | "WPA-PSK" | "SAE" | "WPA-PSK SAE" => {}
+        "WEP" => return found.fault(first, key, "it has WEP, which is not joined any more"),
         _ => return found.fault(first, key, "only WPA-PSK, SAE and NONE are possible as aWIFI_KEYMGR"),
     }
     written.open |= written.secret.is_none() && management.is_empty();
@@ -108,7 +118,12 @@ fn unquoted(word: &str) -> Option<String> {
         match (quote, c) {
             (None, '\'' | '"') => quote = Some(c),
             (Some(open), c) if c == open => quote = None,
-            (None | Some('"'), '\\') => out.push(chars.next()?),
+            (None, '\\') => out.push(chars.next()?),
+            // Within double quotes a backslash is one unless it quotes what is special there (bash(1), QUOTING).
+            (Some('"'), '\\') => match chars.next()? {
+                special @ ('$' | '`' | '"' | '\\') => out.push(special),
+                other => out.extend(['\\', other]),
+            },
             // A comment behind the value.
             (None, '#') if out.ends_with(char::is_whitespace) => break,
             (_, c) => out.push(c),

@@ -4,7 +4,8 @@ use crate::card::LIMIT;
 use crate::card::config::{HostKey, MAX_KEYS, authorized_key};
 use crate::card::hostname;
 use crate::card::read::{Fault, MAX_FAULTS, Reading};
-use crate::online::settings::{Key, MAX_NETWORKS, Network, is_country};
+use crate::online::country;
+use crate::online::settings::{Key, MAX_NETWORKS, Network};
 use crate::online::ssid::Ssid;
 
 /// Why a key is not used.
@@ -54,10 +55,9 @@ impl Found {
 
     /// Where the radio is.
     pub fn country(&mut self, line: usize, key: &str, code: &str) {
-        let code = code.trim().to_ascii_uppercase();
-        match is_country(&code) {
-            true => self.0.config.country = Some(code),
-            false => self.fault(line, key, "two letters like DE are expected (ISO 3166-1)"),
+        match country::code(code) {
+            Ok(code) => self.0.config.country = Some(code),
+            Err(why) => self.fault(line, key, why),
         }
     }
 

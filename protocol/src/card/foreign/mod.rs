@@ -12,6 +12,8 @@ pub mod networkmanager;
 pub mod rpi_preseed;
 pub mod wpa_supplicant;
 
+#[cfg(test)]
+mod field;
 mod found;
 mod imager;
 mod keyfile;

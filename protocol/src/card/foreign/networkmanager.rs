@@ -40,6 +40,8 @@ struct Found {
     priority: i32,
     asked_for: bool,
     of_its_own: bool,
+    wep: bool,
+    by_hand: bool,
 }
 
 impl Found {
@@ -56,10 +58,12 @@ impl Found {
             ("connection", "autoconnect-priority") => {
                 self.priority = entry.text()?.trim().parse().map_err(|_| "a whole number is expected")?;
             }
+            ("connection", "autoconnect") => self.by_hand = !entry.is_true()?,
             ("wifi", "ssid") => self.ssid = Some(Ssid::new(octets(entry)?).map_err(|error| error.to_string())),
             ("wifi", "hidden") => self.hidden = entry.is_true()?,
             ("wifi", "mode") => self.of_its_own = !matches!(entry.raw, b"infrastructure" | b""),
             ("wifi-security", "psk") => self.passphrase = Some(entry.text()?),
+            ("wifi-security", key) if key.starts_with("wep-") => self.wep = true,
             ("wifi-security", "key-mgmt") => self.key_management = Some(entry.text()?),
             // NMSettingSecretFlags: a desktop's keyring has it, or a person.
             ("wifi-security", "psk-flags") => self.asked_for = !matches!(entry.raw, b"0" | b""),
@@ -76,6 +80,8 @@ impl Found {
         let open = match self.key_management.as_deref() {
             None => true,
             Some("wpa-psk" | "sae") => false,
+            // Without a key of WEP it is what nm-settings calls it: none.
+            Some("none") if !self.wep => true,
             Some("none" | "ieee8021x") => return Err(format!("“{ssid}” has WEP, which is not joined any more")),
             Some("wpa-eap" | "wpa-eap-suite-b-192") => {
                 return Err(format!("“{ssid}” is a network with accounts (802.1X), which can't be carried over"));
@@ -83,6 +89,9 @@ impl Found {
             Some("owe") => return Err(format!("“{ssid}” is Enhanced Open (OWE), which is not supported")),
             Some(_) => return Err(format!("“{ssid}” has a key-mgmt that is not known")),
         };
+        if self.by_hand {
+            return Err(format!("“{ssid}” is joined by hand only there (autoconnect=false), and not taken"));
+        }
         if self.passphrase.is_none() && !open && self.asked_for {
             return Err(format!("the passphrase of “{ssid}” is not in the file but in a keyring (psk-flags)"));
         }

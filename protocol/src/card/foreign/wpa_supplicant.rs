@@ -3,7 +3,8 @@
 use super::{fault, lines, reading, too_long};
 use crate::card::config::CardConfig;
 use crate::card::read::{Fault, Reading};
-use crate::online::settings::{Key, MAX_NETWORKS, Network, is_country, unhex};
+use crate::online::country;
+use crate::online::settings::{Key, MAX_NETWORKS, Network, unhex};
 use crate::online::ssid::Ssid;
 
 /// Reads the file. Of global settings only the country is taken.
@@ -44,12 +45,20 @@ pub fn read(bytes: &[u8]) -> Reading {
                 }
                 Some(Block { line, joins, ..Block::default() })
             }
+            // strcmp(pos, "network={") there: nothing may follow.
+            None if value.starts_with(b"{") => {
+                faults.push(fault(
+                    line,
+                    key,
+                    "nothing of it is read: the brace ends the line, and each key has a line of its own",
+                ));
+                None
+            }
             None => {
                 if key == "country" {
-                    let code = String::from_utf8_lossy(value).into_owned();
-                    match is_country(&code) {
-                        true => config.country = Some(code),
-                        false => faults.push(fault(line, key, "two capital letters like DE are expected (ISO 3166-1)")),
+                    match country::code(&String::from_utf8_lossy(value)) {
+                        Ok(code) => config.country = Some(code),
+                        Err(why) => faults.push(fault(line, key, why)),
                     }
                 } else if key.is_empty() {
                     faults.push(fault(line, "", "it is neither key=value nor a block"));
@@ -86,7 +95,11 @@ struct Block {
     line: usize,
     joins: bool,
     ssid: Option<Vec<u8>>,
-    passphrase: Option<String>,
+    psk: Option<String>,
+    sae_password: Option<String>,
+    wep: bool,
+    /// Of `enum wpas_mode`: 0 joins, 1 is a network between two, 2 an access point.
+    mode: i32,
     key_management: Option<Vec<u8>>,
     hidden: bool,
     priority: i32,
@@ -100,9 +113,10 @@ impl Block {
             "psk" if value.starts_with(b"ext:") => {
                 return Err("it is not in this file but in another (ext_password_backend)");
             }
-            "psk" => self.passphrase = Some(passphrase(value)?),
-            // Of both, the one that WPA2 knows, too.
-            "sae_password" if self.passphrase.is_none() => self.passphrase = Some(text(octets(value)?)?),
+            "psk" => self.psk = Some(passphrase(value)?),
+            "sae_password" => self.sae_password = Some(text(octets(value)?)?),
+            "wep_key0" | "wep_key1" | "wep_key2" | "wep_key3" => self.wep = true,
+            "mode" => self.mode = number(value)?,
             "key_mgmt" => self.key_management = Some(value.to_vec()),
             "scan_ssid" => self.hidden = number(value)? == 1,
             "priority" => self.priority = number(value)?,
@@ -152,12 +166,25 @@ impl Block {
         let ssid = Ssid::new(ssid).map_err(|error| error.to_string())?;
         let methods = self.key_management.unwrap_or_else(|| b"WPA-PSK".to_vec());
         let has = |name: &str| methods.split(u8::is_ascii_whitespace).any(|method| method == name.as_bytes());
+        if self.mode != 0 {
+            return Err(format!("“{ssid}” is an access point or a network between two (mode), nothing to join"));
+        }
         let psk = ["WPA-PSK", "WPA-PSK-SHA256", "FT-PSK", "SAE", "FT-SAE", "SAE-EXT-KEY"].iter().any(|name| has(name));
         let open = !psk && has("NONE");
         if !psk && !open {
             return Err(format!("“{ssid}” is joined in a way (key_mgmt) that can't be carried over"));
         }
-        let key = Key::of(self.passphrase.filter(|_| !open), None, open).map_err(|why| format!("“{ssid}”: {why}"))?;
+        if open && self.wep {
+            return Err(format!("“{ssid}” has WEP, which is not joined any more"));
+        }
+        // WPA3 has no use for the hash of a passphrase, and WPA2 the same passphrase as a rule.
+        let hashed = self.psk.as_ref().is_none_or(|psk| psk.len() == 64);
+        let wpa2 = ["WPA-PSK", "WPA-PSK-SHA256", "FT-PSK"].iter().any(|name| has(name));
+        let secret = match (self.psk, self.sae_password) {
+            (psk, Some(password)) if hashed || !wpa2 || psk.is_none() => Some(password),
+            (psk, _) => psk,
+        };
+        let key = Key::of(secret.filter(|_| !open), None, open).map_err(|why| format!("“{ssid}”: {why}"))?;
         Ok(Network { ssid, key, hidden: self.hidden, priority: self.priority })
     }
 }
@@ -327,7 +354,7 @@ mod tests {
             ("network={\nssid=\"x\"\npsk=ext:hunter2\n}", "another"),
             ("network={\nssid=\"x\"\npsk=\"hunter2hunter2\"\ndisabled=1\n}", "switched off"),
             ("cred={\npassword=\"hunter2\"\n}", "line 1: cred: such a block"),
-            ("country=Germany", "line 1: country: two capital"),
+            ("country=Germany", "line 1: country: two letters"),
             ("network={\npsk=\"hunter2hunter2\"\n}", "no ssid"),
             ("hunter2", "neither"),
         ] {
