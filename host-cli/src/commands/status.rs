@@ -1,25 +1,53 @@
 //! `cygnet status`: who the agent is and what it does.
 
+use super::boot;
 use crate::control;
+use crate::error::fault_of;
 use crate::install::decide::short;
 use crate::ssh::Target;
 use crate::ui::Ui;
 use crate::ui::format::{bytes, duration};
 use anyhow::Result;
 use cygnet_protocol::event::State;
-use cygnet_protocol::message::Status;
+use cygnet_protocol::fault::FaultCode;
+use cygnet_protocol::message::{Status, TRIAL};
 use cygnet_protocol::online::diagnosis::Diagnosis;
 use cygnet_protocol::online::link::{LinkReport, LinkState, NetworkReport};
 use std::time::Duration;
 
 /// Carries it out.
 pub fn run(ui: &Ui, target: &Target) -> Result<()> {
-    let (_session, mut control) = control::connect(target)?;
+    let (_session, mut control) = match control::connect(target) {
+        // An installed system has no agent, and perhaps a switch.
+        Err(error) if fault_of(&error).code == FaultCode::NoAgent => return installed(ui, target, error),
+        connected => connected?,
+    };
     let status = control.status()?;
     if ui.json() {
         return ui.record(&status);
     }
-    ui.data(&text(&status))
+    let switch = if control.has(TRIAL) { boot::switch(target, None, false).unwrap_or_default() } else { String::new() };
+    ui.data(&format!("{}{}", text(&status), of_switch(&switch)))
+}
+
+/// What can be known of a Pi that runs its installed system.
+fn installed(ui: &Ui, target: &Target, error: anyhow::Error) -> Result<()> {
+    let Ok(switch) = boot::switch(target, None, false) else { return Err(error) };
+    if ui.json() {
+        return ui.record(&boot::record(&switch));
+    }
+    ui.data(&of_switch(&switch))
+}
+
+/// `name: value` lines, with the names that a person reads.
+fn of_switch(text: &str) -> String {
+    let names = [("runs", "Runs"), ("switch", "Switch"), ("next", "Next start")];
+    let line = |line: &str| {
+        let (name, value) = line.split_once(": ")?;
+        let (_, shown) = names.iter().find(|(known, _)| *known == name)?;
+        Some(format!("{shown:<13} {value}\n"))
+    };
+    text.lines().filter_map(line).collect()
 }
 
 /// For a person.
@@ -134,6 +162,13 @@ mod tests {
         );
         let online = NetworkReport { online: true, via: Some("end0 (cable)".into()), ..NetworkReport::default() };
         assert_eq!(network(&online), [("Network", "online through end0 (cable)".to_owned())]);
+    }
+
+    #[test]
+    fn what_runs_and_what_comes_next_is_told() {
+        let text = of_switch("runs: ssd\nswitch: the SSD is confirmed and starts\nnext: the SSD\nother: x\n");
+        assert_eq!(text, "Runs          ssd\nSwitch        the SSD is confirmed and starts\nNext start    the SSD\n");
+        assert_eq!(of_switch(""), "");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Waits until the installed system answers by ssh, with the right host key and the right system.
 
+use crate::control;
 use crate::error::{fault, tail};
 use crate::ssh::Target;
 use crate::ssh::classify::{Ending, explain};
@@ -7,8 +8,10 @@ use crate::ssh::pin::{self, HostKey};
 use crate::ui::Ui;
 use crate::ui::format::duration;
 use anyhow::{Context, Result};
+use cygnet_protocol::event::State;
 use cygnet_protocol::fault::{Fault, FaultCode};
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -58,14 +61,11 @@ enum Seen {
     Nothing(Fault),
 }
 
-/// Waits for `patience` at most; gives the time it took.
-pub fn wait(ui: &Ui, target: &Target, key: &Key, toplevel: &str, patience: Duration) -> Result<Duration> {
-    let begun = Instant::now();
-    ui.status("Waiting for the installed system to answer …");
-    let dir = tempfile::tempdir().context("making a directory for the pinned host key")?;
-    let options = match key {
-        Key::Pinned(key) => pin::only(std::slice::from_ref(key), dir.path())?,
-        Key::Kept(keys) => pin::only(keys, dir.path())?,
+/// What makes ssh take this host key and no other; `dir` must outlive the connection.
+pub fn options(target: &Target, key: &Key, dir: &Path) -> Result<Vec<String>> {
+    Ok(match key {
+        Key::Pinned(key) => pin::only(std::slice::from_ref(key), dir)?,
+        Key::Kept(keys) => pin::only(keys, dir)?,
         Key::Known => {
             let mut options = target.key_options();
             options.extend(["-o".into(), "StrictHostKeyChecking=yes".into()]);
@@ -75,19 +75,32 @@ pub fn wait(ui: &Ui, target: &Target, key: &Key, toplevel: &str, patience: Durat
             .into_iter()
             .flat_map(|option| ["-o".to_owned(), option.to_owned()])
             .collect(),
-    };
+    })
+}
+
+/// Waits for `patience` at most; gives the time it took. `options` are those of [`options`].
+pub fn wait(ui: &Ui, target: &Target, options: &[String], toplevel: &str, patience: Duration) -> Result<Duration> {
+    let begun = Instant::now();
+    ui.status("Waiting for the installed system to answer …");
     let (mut wrong_keys, mut denied_since, mut told) = (0, None::<Instant>, Instant::now());
     loop {
-        let last = match look(target, &options, denied_since.is_some())? {
+        let last = match look(target, options, denied_since.is_some())? {
             Seen::System(system) if system == toplevel => return Ok(begun.elapsed()),
             Seen::System(system) => Fault::new(
                 FaultCode::NotVerified,
                 "The Pi answers, but runs another system than the one installed.",
                 format!("It runs {}, not {toplevel}.", if system.is_empty() { "no NixOS" } else { &system }),
-                "If it has booted from its card again, take the card out or mend the boot order; look at its console.",
+                "If it has booted from its card again, `cygnet status HOST` says why; without a switch on the card, take the card out or \
+                 mend the boot order.",
             ),
             Seen::Nothing(fault) => fault,
         };
+        // The card runs again, and its agent knows why.
+        if last.code == FaultCode::NotVerified
+            && let Some(fault) = came_back(target)
+        {
+            return Err(fault.into());
+        }
         wrong_keys = if last.code == FaultCode::HostKeyChanged { wrong_keys + 1 } else { 0 };
         denied_since = match last.code {
             FaultCode::AccessDenied => denied_since.or_else(|| Some(Instant::now())),
@@ -102,6 +115,19 @@ pub fn wait(ui: &Ui, target: &Target, key: &Key, toplevel: &str, patience: Durat
             ui.status(&format!("  still waiting after {}: {}", duration(begun.elapsed()), last.what));
         }
         std::thread::sleep(PAUSE);
+    }
+}
+
+/// Why the card's agent runs again, if it does.
+fn came_back(target: &Target) -> Option<Fault> {
+    let (_session, mut control) = control::connect(target).ok()?;
+    of_trial(control.status().ok()?.state)
+}
+
+fn of_trial(state: State) -> Option<Fault> {
+    match state {
+        State::Failed { fault, .. } => Some(fault).filter(|fault| fault.code == FaultCode::TrialFailed),
+        _ => None,
     }
 }
 
@@ -184,6 +210,15 @@ mod tests {
             let error = not_verified("pi", Fault::new(code, "w", "c", "r"), Duration::from_secs(1));
             assert_eq!(fault_of(&error).code, FaultCode::NotVerified);
         }
+    }
+
+    #[test]
+    fn a_trial_that_failed_is_told_by_the_agent_and_nothing_else_is() {
+        use cygnet_protocol::event::Phase;
+        let failed = |code| State::Failed { phase: Phase::Handover, fault: Fault::new(code, "w", "c", "r") };
+        assert_eq!(of_trial(failed(FaultCode::TrialFailed)).unwrap().code, FaultCode::TrialFailed);
+        assert_eq!(of_trial(failed(FaultCode::DiskFull)), None);
+        assert_eq!(of_trial(State::Waiting), None);
     }
 
     #[test]
