@@ -2,6 +2,7 @@
 //!
 //! The environment is first, and on the card, before the switch is: a power cut in between ends on the card, as without any of it.
 
+use super::confirm::note_change;
 use super::{file, place, vcio};
 use crate::firmware::{Firmware, FirmwareError};
 use cygnet_protocol::boot::build::{self, Build, NoSwitch};
@@ -74,8 +75,11 @@ fn arm_at(mut fat: Firmware, board: &str, devices: &Devices) -> Result<Armed, Fa
     let (build, environment) = environment(fat.path(), board, devices)?;
     fat.make_writable().map_err(not_writable)?;
     file::write_environment(fat.path(), &environment.render())?;
+    file::renumber(fat.path())?;
     let now = file::read(fat.path()).map_or(Switch::Card, file::Reading::switch);
-    file::write(fat.path(), now.after(Act::Arm).unwrap_or(Switch::Once))?;
+    let armed = now.after(Act::Arm).unwrap_or(Switch::Once);
+    file::write(fat.path(), armed)?;
+    note_change(armed);
     Ok(Armed::Switch { release: build.release.map_or_else(|| "U-Boot".into(), |release| format!("U-Boot {release}")) })
 }
 

@@ -1,12 +1,13 @@
 //! What the card's agent makes of it that it runs although the SSD was to: the cause, with the log of the start that failed.
 
+use super::confirm::was_changed;
 use super::file::{self, Reading};
 use super::place;
 use crate::agent::Agent;
 use crate::firmware::Firmware;
 use crate::inspect;
 use cygnet_protocol::boot::DIRECTORY;
-use cygnet_protocol::boot::trial::{Found, LOG, Log, MOST, cause, fault};
+use cygnet_protocol::boot::trial::{Found, LOG, Log, MOST, cause, fault, is_of};
 use cygnet_protocol::event::EventKind;
 use cygnet_protocol::fault::Fault;
 use rustix::fs::{Mode, OFlags, open};
@@ -31,14 +32,18 @@ pub fn spawn(agent: Arc<Agent>) {
 }
 
 fn look(agent: &Agent) {
-    let reading = match place::open(&agent.identity.board) {
-        Ok((fat, place::Runs::Card)) => file::read(fat.path()).unwrap_or(Reading::Missing),
+    if was_changed() {
+        // What it says is for the next start, and the agent was only started again.
+        return;
+    }
+    let (reading, number) = match place::open(&agent.identity.board) {
+        Ok((fat, place::Runs::Card)) => (file::read(fat.path()).unwrap_or(Reading::Missing), file::number(fat.path())),
         Ok((_, place::Runs::Ssd)) | Err(_) => return,
     };
     if cause(reading.found(), Found::default()).is_none() {
         return;
     }
-    let log = find_log();
+    let log = find_log().filter(|log| is_of(log, reading.found().flatten(), &number));
     let panic = PSTORE.iter().any(|directory| panicked(Path::new(directory)));
     if let Some((fault, lines)) = judge(reading, log.as_ref(), panic) {
         if let Some(log) = &log {

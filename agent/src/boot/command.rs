@@ -69,6 +69,9 @@ fn carry_out(wish: Wish) -> Result<String, Fault> {
             let (fat, _) = writable(&board)?;
             let (_, environment) = arm::environment(fat.path(), &board, &devices)?;
             file::write_environment(fat.path(), &environment.render())?;
+            if wish == Wish::Trial {
+                file::renumber(fat.path())?;
+            }
             drop(fat);
             change(&board, act).map(|now| now.to_string())
         }

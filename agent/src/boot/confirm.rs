@@ -91,9 +91,15 @@ pub fn change(board: &str, act: Act) -> Result<Switch, Fault> {
         )
     })?;
     file::write(fat.path(), next)?;
-    // Only a hint: the unit looks at the card itself before it reboots.
-    let _ = fs::write(CHANGED, next.to_string());
+    note_change(next);
     Ok(next)
+}
+
+/// Lets others on this system know. Only a hint: the trial's unit looks at the card itself before it reboots.
+pub fn note_change(now: Switch) {
+    if let Err(error) = fs::write(CHANGED, now.to_string()) {
+        tracing::debug!("{CHANGED} was not written: {error}");
+    }
 }
 
 /// The card's FAT partition, as soon as nobody else looks at it.

@@ -2,7 +2,7 @@
 
 use crate::firmware::{replace, sync_directory};
 use cygnet_protocol::boot::switch::{READ, Switch};
-use cygnet_protocol::boot::{DIRECTORY, ENVIRONMENT, SWITCH};
+use cygnet_protocol::boot::{DIRECTORY, ENVIRONMENT, NUMBER, SWITCH};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use rustix::fs::{Advice, fadvise};
 use std::fs::{self, File, OpenOptions};
@@ -89,6 +89,25 @@ pub fn write(fat: &Path, switch: Switch) -> Result<(), Fault> {
     }
 }
 
+/// The number of the trial that was armed last; empty if there is none.
+pub fn number(fat: &Path) -> String {
+    let bytes = read_back(&fat.join(DIRECTORY).join(NUMBER), 32).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).chars().filter(char::is_ascii_hexdigit).collect()
+}
+
+/// Gives the next trial another number: one by chance, of the kernel.
+pub fn renumber(fat: &Path) -> Result<(), Fault> {
+    let put = || {
+        let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+        let number: String = uuid.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+        let directory = fat.join(DIRECTORY);
+        fs::create_dir_all(&directory)?;
+        sync_directory(fat)?;
+        replace(&directory, NUMBER, NEW, number.as_bytes())
+    };
+    put().map_err(|error: io::Error| not_written(NUMBER, &error.to_string()))
+}
+
 /// Writes U-Boot's environment if it is not there like that already, and sees that it is. Tells whether it wrote.
 pub fn write_environment(fat: &Path, bytes: &[u8]) -> Result<bool, Fault> {
     let path = fat.join(ENVIRONMENT);
@@ -138,6 +157,16 @@ mod tests {
         write(fat.path(), Switch::Card).unwrap();
         assert_eq!(read(fat.path()).unwrap(), Reading::Says(Switch::Card));
         assert_eq!(fs::read_dir(fat.path().join("cygnet")).unwrap().count(), 1, "nothing is left lying about");
+    }
+
+    #[test]
+    fn each_trial_has_a_number_of_its_own() {
+        let fat = tempfile::tempdir().unwrap();
+        assert_eq!(number(fat.path()), "");
+        renumber(fat.path()).unwrap();
+        let first = number(fat.path());
+        renumber(fat.path()).unwrap();
+        assert!(first.len() == 16 && first != number(fat.path()));
     }
 
     #[test]

@@ -27,7 +27,7 @@ const PLACES: [&str; 2] = ["/boot/firmware", "/boot"];
 const OURS: &str = "/run/cygnet-trial-boot";
 
 /// Looks at the system, and writes down what it sees.
-pub fn keep(end: End, directory: Option<&Path>) -> io::Result<()> {
+pub fn keep(end: End, number: &str, directory: Option<&Path>) -> io::Result<()> {
     let mounted;
     let fat = match directory {
         Some(directory) => directory,
@@ -38,7 +38,7 @@ pub fn keep(end: End, directory: Option<&Path>) -> io::Result<()> {
     };
     let directory = fat.join(DIRECTORY);
     fs::create_dir_all(&directory)?;
-    replace(&directory, LOG, NEW, text(&look(end), &secrets(Path::new(crate::carried::CARRIED))).as_bytes())
+    replace(&directory, LOG, NEW, text(&look(end, number), &secrets(Path::new(crate::carried::CARRIED))).as_bytes())
 }
 
 fn text(log: &Log, secrets: &[String]) -> String {
@@ -46,13 +46,14 @@ fn text(log: &Log, secrets: &[String]) -> String {
 }
 
 /// What is to be seen now.
-fn look(end: End) -> Log {
+fn look(end: End, number: &str) -> Log {
     let say = |argv: &[&str]| capture(&[&["timeout", PATIENCE], argv].concat()).unwrap_or_default();
     let journal = say(&["journalctl", "--boot", "--no-pager", "--output=short-monotonic", "--lines", LINES]);
     let failed = say(&["systemctl", "list-units", "--failed", "--plain", "--no-legend", "--no-pager"]);
     let toplevel = fs::read_link("/run/current-system").unwrap_or_default();
     Log {
         end: if end == End::Running && was_changed() { End::Confirmed } else { end },
+        number: number.to_owned(),
         toplevel: toplevel.to_string_lossy().into_owned(),
         uptime: identity::uptime_seconds(),
         network: !identity::addresses().is_empty(),
@@ -163,9 +164,9 @@ mod tests {
     #[test]
     fn a_log_is_kept_without_secrets() {
         let fat = tempfile::tempdir().unwrap();
-        keep(End::Deadline, Some(fat.path())).unwrap();
+        keep(End::Deadline, "7f", Some(fat.path())).unwrap();
         let log = Log::parse(&fs::read(fat.path().join("cygnet/trial.log")).unwrap()).unwrap();
-        assert_eq!(log.end, End::Deadline);
+        assert_eq!((log.end, log.number.as_str()), (End::Deadline, "7f"));
         let log = Log { lines: vec!["psk is correct horse battery".into()], ..Log::default() };
         let text = text(&log, &["correct horse battery".into()]);
         assert!(text.contains("psk is (secret)") && !text.contains("horse"), "{text}");

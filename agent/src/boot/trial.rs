@@ -93,7 +93,7 @@ fn decide(seen: Seen) -> Do {
 /// Carries it out.
 pub fn run(options: &Options) -> ExitCode {
     let board = Identity::read().board;
-    let Some(mut switch) = look_patiently(&board) else {
+    let Some((mut switch, number)) = look_patiently(&board) else {
         println!("there is no card with a switch; this system starts by itself");
         return ExitCode::SUCCESS;
     };
@@ -111,7 +111,7 @@ pub fn run(options: &Options) -> ExitCode {
     loop {
         if was_changed() || uptime_seconds() >= options.deadline.as_secs() {
             // The last word is the card's.
-            switch = look(&board).unwrap_or(switch);
+            switch = look(&board).map_or(switch, |(switch, _)| switch);
         }
         up_since = if is_up() { up_since.or_else(|| Some(uptime_seconds())) } else { None };
         let seen = Seen {
@@ -127,19 +127,19 @@ pub fn run(options: &Options) -> ExitCode {
             Do::Wait => {}
             Do::Clear => return clear(&board),
             Do::Done => {
-                keep(End::Confirmed, options);
+                keep(End::Confirmed, &number, options);
                 let _ = fs::remove_file(ON_TRIAL);
                 println!("confirmed: this system starts from now on");
                 return ExitCode::SUCCESS;
             }
             Do::Reboot(end) => {
                 eprintln!("cygnetd: {}; rebooting", why(end));
-                keep(end, options);
+                keep(end, &number, options);
                 return reboot();
             }
         }
         if on_trial && looks % LOOKS_PER_LOG == 0 {
-            keep(End::Running, options);
+            keep(End::Running, &number, options);
         }
         looks += 1;
         std::thread::sleep(LOOK);
@@ -155,7 +155,7 @@ const fn why(end: End) -> &'static str {
 }
 
 /// This begins before the kernel has found every disk.
-fn look_patiently(board: &str) -> Option<Switch> {
+fn look_patiently(board: &str) -> Option<(Switch, String)> {
     loop {
         match look(board) {
             None if uptime_seconds() < APPEARS => std::thread::sleep(LOOK),
@@ -164,9 +164,12 @@ fn look_patiently(board: &str) -> Option<Switch> {
     }
 }
 
-fn look(board: &str) -> Option<Switch> {
+fn look(board: &str) -> Option<(Switch, String)> {
     match place::open(board) {
-        Ok((fat, Runs::Ssd)) => file::read(fat.path()).ok().map(Reading::switch),
+        Ok((fat, Runs::Ssd)) => {
+            let switch = file::read(fat.path()).ok().map(Reading::switch)?;
+            Some((switch, file::number(fat.path())))
+        }
         Ok((_, Runs::Card)) | Err(_) => None,
     }
 }
@@ -189,8 +192,8 @@ fn is_up() -> bool {
     journal::ssh_listens() || capture(&["timeout", "10", "systemctl", "is-active", "--quiet", "default.target"]).is_ok()
 }
 
-fn keep(end: End, options: &Options) {
-    if let Err(error) = journal::keep(end, options.boot.as_deref()) {
+fn keep(end: End, number: &str, options: &Options) {
+    if let Err(error) = journal::keep(end, number, options.boot.as_deref()) {
         eprintln!("cygnetd: no log of the trial was kept: {error}");
     }
 }

@@ -16,5 +16,7 @@ pub mod way;
 pub const DIRECTORY: &str = "cygnet";
 /// The switch, below [`DIRECTORY`].
 pub const SWITCH: &str = "boot";
+/// The number of the trial that was armed last, beside [`SWITCH`]: the log of another one is not this one's.
+pub const NUMBER: &str = "number";
 /// U-Boot's environment, at the top of the card's FAT partition (CONFIG_ENV_FAT_FILE).
 pub const ENVIRONMENT: &str = "uboot.env";

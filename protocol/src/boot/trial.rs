@@ -49,6 +49,8 @@ impl End {
 pub struct Log {
     /// How it ended.
     pub end: End,
+    /// The number of the trial, from the card ([`super::NUMBER`]).
+    pub number: String,
     /// The system that was on trial.
     pub toplevel: String,
     /// For how long it had run, seconds.
@@ -67,8 +69,13 @@ impl Log {
     /// The file: the newest lines, as many as there is room for.
     #[must_use]
     pub fn render(&self) -> String {
-        let mut text =
-            format!("{HEAD}\nend: {}\ntoplevel: {}\nuptime: {}\n", self.end.name(), clean(&self.toplevel), self.uptime);
+        let mut text = format!(
+            "{HEAD}\nend: {}\nnumber: {}\ntoplevel: {}\nuptime: {}\n",
+            self.end.name(),
+            clean(&self.number),
+            clean(&self.toplevel),
+            self.uptime
+        );
         let yes = |is| if is { "yes" } else { "no" };
         // Writing to a string does not fail.
         let _ = writeln!(text, "network: {}\nssh: {}", yes(self.network), yes(self.ssh));
@@ -102,6 +109,7 @@ impl Log {
         for (name, value) in head.filter_map(|line| line.split_once(": ")) {
             match name {
                 "end" => log.end = End::ALL.into_iter().find(|end| end.name() == value).unwrap_or_default(),
+                "number" => log.number = clean(value),
                 "toplevel" => log.toplevel = clean(value),
                 "uptime" => log.uptime = value.parse().unwrap_or_default(),
                 "network" => log.network = value == "yes",
@@ -185,6 +193,13 @@ pub struct Found<'a> {
     pub panic: bool,
 }
 
+/// Whether a log is of the start that is asked about: of this trial, and of a later start only if that was the one that failed.
+#[must_use]
+pub fn is_of(log: &Log, file: Option<Switch>, number: &str) -> bool {
+    let trial = matches!(file, Some(Switch::Gone { .. }));
+    log.number == number && (trial || matches!(log.end, End::Deadline | End::Emergency))
+}
+
 /// Why the card runs; nothing if it should. `file` is what the card's switch says: nothing if there is none.
 #[must_use]
 pub fn cause(file: Option<Option<Switch>>, found: Found<'_>) -> Option<Cause> {
@@ -257,7 +272,16 @@ mod tests {
 
     fn log(end: End, failed: &[&str], lines: &[&str], network: bool, ssh: bool) -> Log {
         let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-        Log { end, toplevel: "/nix/store/x".into(), uptime: 61, network, ssh, failed: own(failed), lines: own(lines) }
+        Log {
+            end,
+            number: "7".into(),
+            toplevel: "/nix/store/x".into(),
+            uptime: 61,
+            network,
+            ssh,
+            failed: own(failed),
+            lines: own(lines),
+        }
     }
 
     #[test]
@@ -316,6 +340,16 @@ mod tests {
         }
         let seen: BTreeSet<Cause> = cases.iter().map(|(found, _)| *found).collect();
         assert_eq!(seen.len(), Cause::ALL.len(), "each is found by something");
+    }
+
+    #[test]
+    fn a_log_of_another_trial_is_not_believed() {
+        let ran = Some(Switch::Gone { started: true });
+        let old = log(End::Running, &[], &["Kernel panic - not syncing"], true, true);
+        assert!(is_of(&old, ran, "7") && !is_of(&old, ran, "8") && !is_of(&old, ran, ""));
+        let later = Some(Switch::Stay { starts: 3 });
+        assert!(!is_of(&log(End::Confirmed, &[], &[], true, true), later, "7"), "it is of the trial, which went well");
+        assert!(is_of(&log(End::Emergency, &[], &[], true, true), later, "7"));
     }
 
     #[test]
