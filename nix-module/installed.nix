@@ -4,5 +4,6 @@
     ./installed/options.nix
     ./installed/announce.nix
     ./installed/networks.nix
+    ./installed/trial.nix
   ];
 }

@@ -179,15 +179,15 @@ impl Agent {
         }
         match request {
             Request::Status => Ok(Reply::Status(Box::new(self.status()))),
-            Request::Plan { disko, closure, mode } => {
-                let plan = self.plan(&disko, closure.as_ref(), mode)?;
+            Request::Plan { disko, closure, mode, boot_from } => {
+                let (plan, boot) = self.plan(&disko, closure.as_ref(), (mode, boot_from))?;
                 let mut desk = lock(&self.desk);
                 if desk.shown.len() == SHOWN {
                     desk.shown.pop_front();
                 }
                 desk.shown.push_back(plan.clone());
                 let secrets = self.vault.look(plan.wanted());
-                Ok(Reply::Plan { plan: Box::new(plan), secrets })
+                Ok(Reply::Plan { plan: Box::new(plan), secrets, boot })
             }
             Request::Install { disko, digest, closure, mode, options, secrets } => {
                 self.install((&disko, mode), &digest, closure, options, secrets)
@@ -342,6 +342,23 @@ impl Agent {
         desk.state = state.clone();
         drop(desk);
         self.log.emit(None, EventKind::StateChanged { to: state });
+    }
+
+    /// Notes that the SSD was to run, and the card runs. What was begun since is not disturbed.
+    pub fn came_back(&self, fault: Fault) {
+        let phase = Phase::Handover;
+        let mut desk = lock(&self.desk);
+        if desk.state != State::Waiting {
+            drop(desk);
+            self.log.emit(None, EventKind::Warning { text: fault.what });
+            return;
+        }
+        desk.phase = phase;
+        desk.state = State::Failed { phase, fault: fault.clone() };
+        let to = desk.state.clone();
+        drop(desk);
+        self.log.emit(Some(phase), EventKind::Failed { fault });
+        self.log.emit(None, EventKind::StateChanged { to });
     }
 
     /// The installation that a crash or a power cut left unfinished, for the clean-up at the start.

@@ -1,7 +1,7 @@
 //! How the agent lives: it listens on its socket, keeps systemd's watchdog content, and goes when told to.
 
 use crate::agent::{Agent, Places};
-use crate::{announce, card, console, control, identity::Identity, install, led, online, report, say};
+use crate::{announce, boot, card, console, control, identity::Identity, install, led, online, report, say};
 use rustix::fs::Mode;
 use sd_notify::NotifyState;
 use std::io;
@@ -84,6 +84,7 @@ async fn install_on_this_machine(socket: &Path, listener: &UnixListener, places:
         card::told::retell(&agent.log, &Path::new("/").join(card::told::TOLD));
         let given = online::settings::read(Path::new(online::settings::SETTINGS), &agent.places.state);
         report::spawn(agent.clone());
+        boot::back::spawn(agent.clone());
         (console::spawn(agent.clone(), &given.settings.console), led::spawn(agent.clone()))
     });
     let result = attend(socket, listener, &agent).await;

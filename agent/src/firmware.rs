@@ -8,9 +8,11 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Where we mount the partition if nobody else has; each of our processes beside the other.
+/// Where we mount the partition if nobody else has; each of our processes, and of its mounts, beside the other.
 const MOUNTPOINT: &str = "/run/cygnet-firmware";
+static MOUNTS: AtomicU32 = AtomicU32::new(0);
 /// Labels of firmware partitions: our images', NixOS's, Raspberry Pi OS's and Ubuntu's.
 const LABELS: &[&str] = &["FIRMWARE", "BOOT", "RASPIFIRM", "NIXOS_BOOT", "BOOTFS", "SYSTEM-BOOT"];
 
@@ -55,9 +57,24 @@ enum Place {
 impl Firmware {
     /// Finds the firmware partition of `disk`, and mounts it read-only if nobody has mounted it yet.
     pub fn open(disk: Option<&str>) -> Result<Self, FirmwareError> {
-        let disk = disk.ok_or(FirmwareError::None)?;
+        let parts = partitions(disk.ok_or(FirmwareError::None)?)?;
+        Self::open_part(choose(&parts).ok_or(FirmwareError::None)?)
+    }
+
+    /// Likewise the first partition of `disk`, whatever its label: the one that U-Boot is told.
+    pub fn open_first(disk: &str) -> Result<Self, FirmwareError> {
         let parts = partitions(disk)?;
-        let part = choose(&parts).ok_or(FirmwareError::None)?;
+        Self::open_part(first(&parts, disk).ok_or(FirmwareError::None)?)
+    }
+
+    /// Every FAT partition of `disk`, read-only; what can't be mounted is left out.
+    pub fn all_fat(disk: &str) -> Vec<Self> {
+        let parts = partitions(disk).unwrap_or_default();
+        let fat = parts.iter().filter(|part| part.fstype.as_deref() == Some("vfat"));
+        fat.take(MOST_FAT).filter_map(|part| Self::open_part(part).ok()).collect()
+    }
+
+    fn open_part(part: &Part) -> Result<Self, FirmwareError> {
         let partition = part.path.clone();
         let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let mounts = mounts(&mountinfo, &part.number);
@@ -162,6 +179,18 @@ fn flat(mut part: Part) -> Vec<Part> {
     std::iter::once(part).chain(children.into_iter().flat_map(flat)).collect()
 }
 
+/// So many FAT partitions of a disk are looked into.
+const MOST_FAT: usize = 4;
+
+/// The partition with the number 1, if it is FAT.
+fn first<'a>(parts: &'a [Part], disk: &str) -> Option<&'a Part> {
+    let is_first = |part: &&Part| {
+        let number = part.path.strip_prefix(disk).map(|rest| rest.strip_prefix('p').unwrap_or(rest));
+        number == Some("1") && part.fstype.as_deref() == Some("vfat")
+    };
+    parts.iter().find(is_first)
+}
+
 /// One with a known label, or the first.
 fn choose(parts: &[Part]) -> Option<&Part> {
     let fat = || parts.iter().filter(|part| part.fstype.as_deref() == Some("vfat"));
@@ -195,7 +224,8 @@ struct Mounted(PathBuf);
 
 impl Mounted {
     fn new(partition: &str) -> io::Result<Self> {
-        let point = PathBuf::from(format!("{MOUNTPOINT}-{}", std::process::id()));
+        let number = MOUNTS.fetch_add(1, Ordering::Relaxed);
+        let point = PathBuf::from(format!("{MOUNTPOINT}-{}-{number}", std::process::id()));
         match mkdir(&point, Mode::RWXU) {
             Ok(()) => {}
             // Left by a process that was killed.
@@ -263,9 +293,14 @@ mod tests {
         parts[2].label = None;
         assert_eq!(choose(&parts).unwrap().path, "/dev/mmcblk0p1");
         assert_eq!(choose(&parts[3..]), None);
+        assert_eq!(first(&parts, "/dev/mmcblk0").unwrap().path, "/dev/mmcblk0p1");
+        assert_eq!(first(&parts[2..], "/dev/mmcblk0"), None);
+        assert_eq!(first(&parts, "/dev/mmcblk"), None);
         let list = r#"{"blockdevices":[{"path":"/dev/vda","maj:min":"254:0","fstype":null,"label":null},
             {"path":"/dev/vda1","maj:min":"254:1","fstype":"vfat","label":null}]}"#;
-        assert_eq!(choose(&parse(list.as_bytes()).unwrap()).unwrap().path, "/dev/vda1");
+        let list = parse(list.as_bytes()).unwrap();
+        assert_eq!(choose(&list).unwrap().path, "/dev/vda1");
+        assert_eq!(first(&list, "/dev/vda").unwrap().path, "/dev/vda1");
         assert!(parse(b"garbage").is_err());
         assert!(matches!(Firmware::open(None), Err(FirmwareError::None)));
         assert!(Firmware::open(Some("/dev/nonexistent")).is_err());

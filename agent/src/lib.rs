@@ -11,6 +11,7 @@
 
 mod agent;
 mod announce;
+mod boot;
 mod bridge;
 mod card;
 mod carried;
@@ -61,6 +62,9 @@ Usage:
   cygnetd announce --installed [--for 10m] [--toplevel LINK]    says for so long that this system is installed
   cygnetd carried --as WHO --into PATH [--from FILE] [--owner USER]
                                                                 writes down the networks it was installed by
+  cygnetd switch [card|ssd|trial] [--reboot]                    shows or sets what the card starts next
+  cygnetd confirm                                               ends the trial of this system well: it starts from now on
+  cygnetd trial [--deadline 10m] [--boot DIR] [--emergency]     reboots this system if nobody confirms it in time
   cygnetd --version
   cygnetd --help
 
@@ -75,6 +79,8 @@ Files:
   /var/lib/cygnet/received.jsonl  what came with --receive-only
   /var/lib/cygnet/card.json       networks that were given on the FAT partition
   /var/lib/cygnet/ssh/authorized_keys  who may log in by what was given there
+  /var/lib/cygnet/trial.log       what the system whose trial failed has left on the SSD's FAT partition
+  cygnet/boot, uboot.env          on the card's FAT partition: what starts next, and the U-Boot environment that obeys it
   /var/lib/cygnet/carried.json    on the installed system: networks and country that `cygnet install` left
 ";
 
@@ -104,6 +110,9 @@ pub fn main() -> ExitCode {
         Ok(Call::Card(places)) => card::run(&places),
         Ok(Call::Enter { root }) => enter::run(&root),
         Ok(Call::Announce { toplevel, patience }) => announce::installed::run(&toplevel, patience),
+        Ok(Call::Switch { wish, reboot }) => boot::command::run(wish, reboot),
+        Ok(Call::Confirm) => boot::confirm::run(),
+        Ok(Call::Trial(options)) => boot::trial::run(&options),
         Ok(Call::Carried { from, by, into, owner }) => carried::run(&from, by, &into, owner.as_deref()),
         Err(error) => usage(&error.to_string()),
     }
@@ -145,6 +154,13 @@ enum Call {
         into: PathBuf,
         owner: Option<String>,
     },
+    /// What the card starts next.
+    Switch {
+        wish: boot::command::Wish,
+        reboot: bool,
+    },
+    Confirm,
+    Trial(boot::trial::Options),
 }
 
 fn parse(mut parser: lexopt::Parser) -> Result<Call, lexopt::Error> {
@@ -182,6 +198,12 @@ fn parse(mut parser: lexopt::Parser) -> Result<Call, lexopt::Error> {
     match command.as_deref() {
         Some("announce") if word.is_none() => installed.announce(),
         Some("carried") if word.is_none() => installed.carried(),
+        Some("confirm") if word.is_none() => Ok(Call::Confirm),
+        Some("trial") if word.is_none() => Ok(Call::Trial(installed.trial())),
+        Some("switch") => {
+            let wish = word.map(|word| word.to_string_lossy().parse()).transpose()?;
+            Ok(Call::Switch { wish: wish.unwrap_or(boot::command::Wish::Show), reboot: installed.reboot })
+        }
         Some("daemon") if word.is_none() => Ok(Call::Daemon { socket, state, target, card, purpose }),
         Some("card") if word.is_none() => Ok(Call::Card(card::Places { state, root: card, firmware })),
         Some("bridge") => Ok(Call::Bridge { socket, channel: word.map(|w| w.to_string_lossy().into_owned()) }),
@@ -203,6 +225,10 @@ struct Installed {
     by: Option<carried::Reader>,
     into: Option<PathBuf>,
     owner: Option<String>,
+    deadline: Option<Duration>,
+    boot: Option<PathBuf>,
+    emergency: bool,
+    reboot: bool,
 }
 
 impl Installed {
@@ -210,15 +236,23 @@ impl Installed {
         match command {
             Some("announce") => matches!(option, "installed" | "for" | "toplevel"),
             Some("carried") => matches!(option, "as" | "into" | "from" | "owner"),
+            Some("trial") => matches!(option, "deadline" | "boot" | "emergency"),
+            Some("switch") => option == "reboot",
             _ => false,
         }
     }
 
     fn read(&mut self, option: &str, parser: &mut lexopt::Parser) -> Result<(), lexopt::Error> {
-        if option == "installed" {
-            self.installed = true;
-            return Ok(());
+        match option {
+            "installed" => self.installed = true,
+            "emergency" => self.emergency = true,
+            "reboot" => self.reboot = true,
+            _ => return self.read_value(option, parser),
         }
+        Ok(())
+    }
+
+    fn read_value(&mut self, option: &str, parser: &mut lexopt::Parser) -> Result<(), lexopt::Error> {
         let value = parser.value()?;
         let text = value.to_string_lossy().into_owned();
         match option {
@@ -226,6 +260,11 @@ impl Installed {
                 let patience = announce::installed::patience(&text);
                 self.patience = Some(patience.ok_or("--for is a number and s, m or h, up to 24h: 10m")?);
             }
+            "deadline" => {
+                let deadline = announce::installed::patience(&text);
+                self.deadline = Some(deadline.ok_or("--deadline is a number and s, m or h, up to 24h: 10m")?);
+            }
+            "boot" => self.boot = Some(value.into()),
             "as" => self.by = Some(text.parse()?),
             "toplevel" => self.toplevel = Some(value.into()),
             "into" => self.into = Some(value.into()),
@@ -241,6 +280,14 @@ impl Installed {
         }
         let toplevel = self.toplevel.unwrap_or_else(|| PathBuf::from("/run/current-system"));
         Ok(Call::Announce { toplevel, patience: self.patience.unwrap_or(Duration::from_secs(600)) })
+    }
+
+    fn trial(self) -> boot::trial::Options {
+        boot::trial::Options {
+            deadline: self.deadline.unwrap_or(boot::trial::DEADLINE),
+            emergency: self.emergency,
+            boot: self.boot,
+        }
     }
 
     fn carried(self) -> Result<Call, lexopt::Error> {
@@ -276,8 +323,25 @@ mod tests {
             matches!(call_of(&["announce", "--installed", "--for", "90s"]), Call::Announce { patience: p, .. } if p == patience)
         );
         assert!(matches!(call_of(&["carried", "--as", "iwd", "--into", "/x"]), Call::Carried { owner: None, .. }));
+        assert_eq!(call(&["confirm"]), Ok(Call::Confirm));
+        let deadline = |time: &str| match call_of(&["trial", "--deadline", time]) {
+            Call::Trial(options) => options.deadline.as_secs(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(deadline("5m"), 300);
+        assert!(matches!(call_of(&["trial", "--emergency"]), Call::Trial(options) if options.emergency));
+        assert!(matches!(call_of(&["switch"]), Call::Switch { wish: boot::command::Wish::Show, reboot: false }));
+        assert!(matches!(
+            call_of(&["switch", "ssd", "--reboot"]),
+            Call::Switch { wish: boot::command::Wish::Ssd, reboot: true }
+        ));
         for bad in [
-            &["announce"][..],
+            &["switch", "usb"][..],
+            &["switch", "card", "ssd"],
+            &["trial", "now"],
+            &["trial", "--deadline", "0m"],
+            &["confirm", "it"],
+            &["announce"],
             &["announce", "--installed", "--for", "ever"],
             &["daemon", "--installed"],
             &["carried", "--as", "connman", "--into", "/x"],

@@ -8,7 +8,7 @@ mod place;
 mod text;
 
 pub use gather::gather;
-pub use text::event_line;
+pub use text::{event_line, redact};
 
 use crate::agent::Agent;
 use cygnet_protocol::event::{EventKind, State};

@@ -69,7 +69,8 @@ mod tests {
     #[test]
     fn an_installation_is_not_disturbed() {
         let running = State::Installing { phase: Phase::Format };
-        let plan = Request::Plan { disko: serde_json::json!({}), closure: None, mode: Default::default() };
+        let plan =
+            Request::Plan { disko: serde_json::json!({}), closure: None, mode: Default::default(), boot_from: None };
         let bytes = cygnet_protocol::secret::Secret::new(vec![7]);
         let extra = Request::ExtraFiles { id: 1, at: 0, total: 1, bytes };
         for request in [&plan, &Request::Reboot, &extra] {

@@ -220,6 +220,17 @@ EXAMPLES
   cygnet logs pi.local --follow
   cygnet logs pi.local --from 120 --json | jq -r 'select(.event == \"warning\").text'")]
     Logs(Logs),
+    /// Show or set what the Pi starts: its card, or the SSD
+    #[command(after_help = "\
+EXAMPLES
+  cygnet boot pi.local                    What runs, and what starts next
+  cygnet boot pi.local --card             Back to the card, for rescue
+  cygnet boot pi.local --trial            The SSD once; then the card, unless it is confirmed
+  cygnet boot pi.local --ssd --no-reboot  The SSD from the next start on; confirms a trial
+
+It works on the card's agent and on an installed system with nixosModules.installed.
+A Pi whose card was pulled, or cannot start the SSD, has no switch.")]
+    Boot(Boot),
     /// Reboot the Pi
     #[command(after_help = "\
 EXAMPLES
@@ -344,6 +355,30 @@ pub struct Logs {
     /// Begin with this event number
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub from: u64,
+}
+
+/// `cygnet boot`
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("what").args(["card", "ssd", "trial"])))]
+pub struct Boot {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub host: Host,
+    /// The card, from now on
+    #[arg(long)]
+    pub card: bool,
+    /// The SSD, from now on; on a system that is on trial, this confirms it
+    #[arg(long)]
+    pub ssd: bool,
+    /// The SSD, once: what does not prove itself comes back to the card
+    #[arg(long)]
+    pub trial: bool,
+    /// Don't reboot now
+    #[arg(long, requires = "what")]
+    pub no_reboot: bool,
+    /// Don't ask
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// `cygnet reboot`

@@ -44,6 +44,28 @@ in
       '';
     };
 
+    trial = {
+      enable = mkOption {
+        type = types.bool;
+        default = true;
+        description = ''
+          Whether a start that nobody confirms ends in a reboot, which leads back to the card that was left in. It does so for the
+          first start after `cygnet install`, for emergency mode, and for a later start in which nobody can log in. Without a card,
+          or without a switch on it, nothing is done.
+        '';
+      };
+
+      deadline = mkOption {
+        type = types.strMatching "[1-9][0-9]{0,4}[smh]";
+        default = "10m";
+        example = "30m";
+        description = ''
+          How long after its start a system on trial waits to be confirmed, which `cygnet install` does when it has seen that the right
+          system answers with the right ssh host key.
+        '';
+      };
+    };
+
     openFirewall = mkOption {
       type = types.bool;
       default = true;

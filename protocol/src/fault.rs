@@ -168,6 +168,12 @@ fault_codes! {
     Untrusted = "untrusted", 48;
     /// A store path could not be made of the one on the card that it was sent as a patch against.
     BadBase = "bad-base", 49;
+    /// The card cannot pass on to the SSD by itself, or its switch cannot be read or written.
+    NoSwitch = "no-switch", 50;
+    /// The card runs again: the new system's trial failed, or a confirmed one did not start any more.
+    TrialFailed = "trial-failed", 51;
+    /// The new system is there and right, but it could not be confirmed: the Pi goes back to its card.
+    NotConfirmed = "not-confirmed", 52;
     /// The card or image has no FAT partition that could be used.
     BadCard = "bad-card", 60;
     /// Settings for the card are not as they should be, or would be written over.

@@ -43,6 +43,9 @@ pub const CODE: &str = "code";
 /// The feature of an agent that lays files over the new system's root, if it is given some.
 pub const EXTRA_FILES: &str = "extra-files";
 
+/// The feature of an agent that starts what it has installed on trial, if told so.
+pub const TRIAL: &str = "trial";
+
 /// The first message, both ways.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "hello", rename_all = "kebab-case")]
@@ -64,7 +67,7 @@ impl Hello {
         Self {
             protocol: PROTOCOL,
             oldest: OLDEST_PROTOCOL,
-            features: ["zstd", SECRETS, MODES, SIGNATURES, SUBSTITUTE, LONG_WINDOW, PATCHES, EXTRA_FILES, CODE]
+            features: ["zstd", SECRETS, MODES, SIGNATURES, SUBSTITUTE, LONG_WINDOW, PATCHES, EXTRA_FILES, CODE, TRIAL]
                 .map(str::to_owned)
                 .into(),
             program: format!("{program} {}", env!("CARGO_PKG_VERSION")),
@@ -133,12 +136,36 @@ pub struct InstallOptions {
     /// without the feature [`EXTRA_FILES`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extra_files: Option<ExtraFiles>,
+    /// How the new system is started. A client that does not say confirms nothing, so that the card's switch is left alone for it.
+    /// None without the feature [`TRIAL`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot_from: Option<BootFrom>,
 }
 
 impl Default for InstallOptions {
     fn default() -> Self {
-        Self { reboot: true, keep_host_key: true, carry_networks: true, trust: Trust::default(), extra_files: None }
+        Self {
+            reboot: true,
+            keep_host_key: true,
+            carry_networks: true,
+            trust: Trust::default(),
+            extra_files: None,
+            boot_from: None,
+        }
     }
+}
+
+/// What starts the new system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BootFrom {
+    /// The card if it can, the SSD alone else.
+    #[default]
+    Auto,
+    /// The card, which stays in; a card that can't is refused.
+    Card,
+    /// The SSD alone: the card will be pulled.
+    Ssd,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
@@ -165,6 +192,9 @@ pub enum Request {
         /// What is done with what is on the disks; none but the default without the feature [`MODES`].
         #[serde(default, skip_serializing_if = "Mode::is_default")]
         mode: Mode,
+        /// How the new system is to be started; none without the feature [`TRIAL`].
+        #[serde(default, rename = "boot-from", skip_serializing_if = "Option::is_none")]
+        boot_from: Option<BootFrom>,
     },
     /// Carry out the plan with this digest, or go on with the interrupted installation that has it.
     Install {
@@ -285,6 +315,9 @@ pub enum Reply {
         /// The secrets that the layout asks for.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         secrets: Vec<Wanted>,
+        /// How the new system will be started, and what that asks for, for a person.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        boot: Option<String>,
     },
     /// Answer to `install`, `extra-files`, `follow`, `abort` and `reboot`.
     Accepted {

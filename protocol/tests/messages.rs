@@ -7,7 +7,7 @@ use cygnet_protocol::event::{Arrival, Event, EventKind, JobStatus, Phase, Source
 use cygnet_protocol::extra::{Count, Entry, ExtraFiles};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::handover::{Handover, Mode};
-use cygnet_protocol::message::{ClosureSummary, Hello, InstallOptions, Reply, Request, Status};
+use cygnet_protocol::message::{BootFrom, ClosureSummary, Hello, InstallOptions, Reply, Request, Status};
 use cygnet_protocol::online::diagnosis::{Code, Diagnosis};
 use cygnet_protocol::online::link::{Link, LinkReport, LinkState, NetworkReport};
 use cygnet_protocol::secret::{GivenSecret, Secret};
@@ -140,6 +140,10 @@ fn greetings() {
     golden("install-options-signatures", &InstallOptions { trust, ..InstallOptions::default() });
     let extra_files = Some(ExtraFiles { id: 4711, count: extra_files() });
     golden("install-options-extra-files", &InstallOptions { extra_files, ..InstallOptions::default() });
+    let boot_from = Some(BootFrom::Card);
+    golden("install-options-boot-from", &InstallOptions { boot_from, ..InstallOptions::default() });
+    let plan = Request::Plan { disko: serde_json::json!({}), closure: None, mode: Default::default(), boot_from };
+    golden("request-plan-boot-from", &plan);
 }
 
 fn extra_files() -> Count {
@@ -168,7 +172,8 @@ fn extra() {
 #[test]
 fn requests() {
     let disko = serde_json::json!({"disk": {}});
-    let plan = Request::Plan { disko: disko.clone(), closure: Some(closure()), mode: Default::default() };
+    let plan =
+        Request::Plan { disko: disko.clone(), closure: Some(closure()), mode: Default::default(), boot_from: None };
     let install = Request::Install {
         disko,
         digest: "0123456789ab".into(),

@@ -2,6 +2,8 @@
 
 use super::desk::journal_fault;
 use super::*;
+use crate::boot::arm;
+use cygnet_protocol::message::BootFrom;
 
 impl Agent {
     /// Compiles a layout against the disks as they are now.
@@ -9,12 +11,30 @@ impl Agent {
         &self,
         disko: &serde_json::Value,
         closure: Option<&ClosureSummary>,
-        mode: Mode,
-    ) -> Result<Plan, Fault> {
+        (mode, boot_from): (Mode, Option<BootFrom>),
+    ) -> Result<(Plan, Option<String>), Fault> {
         if let Some(closure) = closure {
             self.check_closure(closure)?;
         }
-        inspect::compile(disko, closure.map(|closure| closure.nar_size), &self.identity.board, mode)
+        let board = &self.identity.board;
+        let compile =
+            |from_card| inspect::compile(disko, closure.map(|closure| closure.nar_size), board, mode, from_card);
+        let alone = "from the SSD alone: pull the card when the Pi reboots, or it starts that again";
+        let why = match boot_from {
+            None => return Ok((compile(false)?, None)),
+            Some(BootFrom::Ssd) => alone.to_owned(),
+            Some(BootFrom::Auto | BootFrom::Card) => {
+                // Which disks are meant, and so what the card can do for them, is known with the plan.
+                let plan = compile(true)?;
+                let way = arm::way_of(&plan, board);
+                match arm::possible(&way, board) {
+                    Ok(()) => return Ok((plan, Some(way.sentence(board)))),
+                    Err(fault) if boot_from == Some(BootFrom::Card) => return Err(fault),
+                    Err(fault) => format!("{alone}. {} {}", fault.what, fault.cause),
+                }
+            }
+        };
+        Ok((compile(false)?, Some(why)))
     }
 
     fn check_closure(&self, closure: &ClosureSummary) -> Result<(), Fault> {
@@ -87,7 +107,7 @@ impl Agent {
             }
         }
         // Compiling looks at the disks, which takes a moment; the desk must not be locked meanwhile.
-        let plan = self.plan(disko, Some(&closure), mode)?;
+        let (plan, _) = self.plan(disko, Some(&closure), (mode, options.boot_from))?;
         let mut desk = lock(&self.desk);
         if matches!(desk.state, State::Installing { .. } | State::Receiving | State::Rebooting) {
             return Err(not_now(

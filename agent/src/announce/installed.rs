@@ -60,7 +60,8 @@ async fn live(toplevel: &Path, patience: Duration) -> Result<(), Box<dyn std::er
     let end = tokio::time::Instant::now() + patience;
     let (mut said, mut next) = (None, Instant::now());
     loop {
-        let text = text(&identity, &identity::host_keys(Path::new(HOST_KEYS)), hash(toplevel).as_deref());
+        let on_trial = Path::new(crate::boot::trial::ON_TRIAL).exists();
+        let text = text(&identity, &identity::host_keys(Path::new(HOST_KEYS)), hash(toplevel).as_deref(), on_trial);
         // mdns-sd, which looks by itself ([`IP_CHECK`]), has taken an address up, or let go of one. Only what is registered then
         // is announced with it.
         if monitor.try_iter().filter(|event| matches!(event, DaemonEvent::IpAdd(_) | DaemonEvent::IpDel(_))).count() > 0
@@ -91,8 +92,13 @@ fn hash(link: &Path) -> Option<String> {
     (hash.len() == 32 && hash.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())).then(|| hash.to_owned())
 }
 
-/// The TXT record; the same keys as the agent's, and `toplevel`.
-fn text(identity: &Identity, host_keys: &[String], toplevel: Option<&str>) -> Vec<(&'static str, String)> {
+/// The TXT record; the same keys as the agent's, `toplevel`, and `trial` while nobody has confirmed it.
+fn text(
+    identity: &Identity,
+    host_keys: &[String],
+    toplevel: Option<&str>,
+    on_trial: bool,
+) -> Vec<(&'static str, String)> {
     [
         ("proto", Some(PROTOCOL.to_string()), 8),
         ("version", Some(env!("CARGO_PKG_VERSION").to_owned()), 24),
@@ -102,6 +108,7 @@ fn text(identity: &Identity, host_keys: &[String], toplevel: Option<&str>) -> Ve
         ("host", Some(identity.host_name.clone()), 63),
         ("key", host_keys.first().cloned(), 80),
         ("toplevel", toplevel.map(ToOwned::to_owned), 32),
+        ("trial", on_trial.then(|| "yes".to_owned()), 3),
     ]
     .into_iter()
     .filter_map(|(key, value, most)| Some((key, cut(&value?, most))))
@@ -138,9 +145,9 @@ mod tests {
     fn the_record_stays_small() {
         let long = || "é".repeat(300);
         let identity = Identity { host_name: long(), board: long(), serial: long(), system: String::new() };
-        let text = text(&identity, &[long()], Some(&"9".repeat(32)));
+        let text = text(&identity, &[long()], Some(&"9".repeat(32)), true);
         let size: usize = text.iter().map(|(key, value)| 2 + key.len() + value.len()).sum();
         assert!(size < 400, "{size}");
-        assert!(text.contains(&("state", "installed".into())));
+        assert!(text.contains(&("state", "installed".into())) && text.contains(&("trial", "yes".into())));
     }
 }

@@ -37,6 +37,7 @@ pub fn compile(
     closure_nar_size: Option<u64>,
     board: &str,
     mode: plan::Mode,
+    from_card: bool,
 ) -> Result<Plan, Fault> {
     let devices = disko::parse(layout.to_string()).map_err(|error| {
         Fault::new(
@@ -47,8 +48,8 @@ pub fn compile(
         )
     })?;
     let seen = look(&held)?;
-    let options =
-        Options { closure_nar_size, board: Some(board.to_owned()), passphrases: true, mode, ..Options::default() };
+    let board = Some(board.to_owned());
+    let options = Options { closure_nar_size, board, passphrases: true, mode, from_card, ..Options::default() };
     let mut plan = plan::compile(&devices, &seen.facts, &options).map_err(|refusal| Fault::from(&refusal))?;
     surroundings::check(&plan).map_err(|refusal| Fault::from(&refusal))?;
     plan.warnings.extend(surroundings::missing_tools(&plan).map(|tools| {
@@ -227,6 +228,11 @@ fn links(directory: &Path) -> Vec<(String, String)> {
 /// The disk the Pi runs from, for the status.
 pub fn running_disk() -> Option<String> {
     running_disks().into_iter().next()
+}
+
+/// All disks that the Pi runs from.
+pub fn running_disk_set() -> BTreeSet<String> {
+    running_disks()
 }
 
 /// Every disk that something of the running system is on: root, boot, store, and the agent itself.

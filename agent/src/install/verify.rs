@@ -31,6 +31,10 @@ pub fn firmware(installation: &Installation<'_>) -> Result<Outcome, Fault> {
     if missing.iter().any(Vec::is_empty) {
         return Ok(installation.task("The firmware partition has what the board needs"));
     }
+    let wish = installation.job.options.boot_from;
+    if crate::boot::arm::from_card(wish, &installation.job.plan, &identity.board) {
+        return Ok(Outcome::Skipped("the card stays in and starts the SSD, which has no firmware of its own".into()));
+    }
     let lacks =
         missing.iter().min_by_key(|list| list.len()).map_or("a FAT partition".to_owned(), |list| list.join(" and "));
     Err(Fault::new(

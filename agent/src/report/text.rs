@@ -46,7 +46,8 @@ pub fn without_times(text: &str) -> String {
         .join("\n")
 }
 
-fn redact(mut text: String, secrets: &[String]) -> String {
+/// Strikes out secrets, longest first; what is shorter than eight characters would strike out too much.
+pub fn redact(mut text: String, secrets: &[String]) -> String {
     let mut longest_first: Vec<&String> = secrets.iter().filter(|secret| secret.len() >= 8).collect();
     longest_first.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     for secret in longest_first {

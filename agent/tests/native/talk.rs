@@ -159,7 +159,7 @@ fn an_installation_that_cannot_be_is_refused_by_its_kind() {
     for garbled in [json!(null), json!([]), json!({ "disk": 7 }), json!({ "disk": { "a": { "type": "disk" } } })] {
         assert_eq!(install(garbled.clone(), closure(&own, TOPLEVEL)).code, FaultCode::BadLayout, "{garbled}");
     }
-    let plan = Request::Plan { disko: json!({ "disk": 7 }), closure: None, mode: Default::default() };
+    let plan = Request::Plan { disko: json!({ "disk": 7 }), closure: None, mode: Default::default(), boot_from: None };
     assert_eq!(fault(client.ask(&plan)).code, FaultCode::BadLayout);
     assert_eq!(client.status().state, State::Waiting);
     assert!(!place.journal().exists(), "nothing that was refused is in the journal");

@@ -4,6 +4,7 @@ use super::Host;
 use crate::ui::format::{parse_disk, parse_duration, parse_size};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use cygnet_protocol::message::BootFrom;
 use cygnet_protocol::plan::Mode;
 use cygnet_protocol::trust::Policy;
 use std::path::PathBuf;
@@ -12,6 +13,15 @@ use std::time::Duration;
 /// `--mode`, with its values in the help and the completions.
 fn modes() -> impl TypedValueParser<Value = Mode> {
     PossibleValuesParser::new(Mode::ALL.map(Mode::name)).try_map(|name| name.parse::<Mode>())
+}
+
+/// `--boot-from`, with its values in the help and the completions.
+fn boot_from() -> impl TypedValueParser<Value = BootFrom> {
+    PossibleValuesParser::new(["auto", "card", "ssd"]).map(|name| match name.as_str() {
+        "card" => BootFrom::Card,
+        "ssd" => BootFrom::Ssd,
+        _ => BootFrom::Auto,
+    })
 }
 
 /// Where the system and the layout come from.
@@ -38,6 +48,10 @@ pub struct Source {
     /// Go on, with a warning, if the system's file systems, host id or initrd do not fit the layout
     #[arg(long)]
     pub allow_mismatch: bool,
+    /// How the new system is started: from the card, which stays in and takes the Pi back if it does not come up; or from the SSD
+    /// alone, for which the card has to be pulled. Without this, from the card where it can
+    #[arg(long, value_name = "WHAT", default_value = "auto", value_parser = boot_from())]
+    pub boot_from: BootFrom,
     /// Lay the tree in this directory over the new system's root before its activation: DIR/etc/x becomes /etc/x, owned by
     /// root. Files that are there are replaced: the card's ssh host keys, too, where DIR has such. 64 MiB and 10 000 entries
     /// at most

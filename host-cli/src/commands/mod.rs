@@ -1,6 +1,7 @@
 //! One file for each command.
 
 mod abort;
+mod boot;
 mod card;
 mod console;
 mod discover;
@@ -40,6 +41,7 @@ pub fn run(ui: &Ui, cli: &Cli) -> Result<()> {
         Command::Install(arguments) => install::run(ui, &target(&arguments.host)?, arguments),
         Command::Push(arguments) => push::run(ui, &target(&arguments.host)?, arguments),
         Command::Logs(arguments) => logs::run(ui, &target(&arguments.host)?, arguments),
+        Command::Boot(arguments) => boot::run(ui, &target(&arguments.host)?, arguments),
         Command::Reboot(arguments) => reboot::run(ui, &target(&arguments.host)?, arguments),
         Command::Abort(arguments) => abort::run(ui, &target(&arguments.host)?, arguments),
         Command::Completions(arguments) => manual::completions(ui, arguments.shell),

@@ -3,7 +3,7 @@
 use crate::cli;
 use crate::control;
 use crate::fit;
-use crate::install::{self, extra::Extra};
+use crate::install::{self, Planned, extra::Extra};
 use crate::nix::{self, Closure};
 use crate::ssh::Target;
 use crate::ui::Ui;
@@ -21,12 +21,12 @@ pub fn run(ui: &Ui, arguments: &cli::Plan, target: impl Fn(&str) -> Result<Targe
     let source = &arguments.source;
     let extra = source.extra_files.as_deref().map(Extra::read).transpose()?.map(|extra| extra.count());
     let layout = nix::find_layout(ui, source)?;
-    let (plan, secrets) = match (target, arguments.blank_disks) {
+    let Planned { plan, secrets, boot } = match (target, arguments.blank_disks) {
         (Some(target), _) => of_machine(ui, &target, source, layout)?,
         (None, size) => {
             let plan = of_blank_disks(ui, source, &layout, size.unwrap_or_default(), arguments.board.as_deref())?;
             let secrets = plan.wanted();
-            (plan, secrets)
+            Planned { plan, secrets, boot: None }
         }
     };
     if source.keep_data {
@@ -39,9 +39,10 @@ pub fn run(ui: &Ui, arguments: &cli::Plan, target: impl Fn(&str) -> Result<Targe
         return actions.map(|action| action.argv()).try_for_each(|argv| ui.record(&argv));
     }
     if ui.json() {
-        return ui.record(&Shown { plan: &plan, secrets: &secrets, extra_files: extra });
+        return ui.record(&Shown { plan: &plan, secrets: &secrets, extra_files: extra, boot: boot.as_deref() });
     }
-    ui.data(&plan.render_with(&secrets, extra))
+    let starts = boot.map(|boot| format!("\n{}\n", install::how_it_starts(&boot))).unwrap_or_default();
+    ui.data(&format!("{}{starts}", plan.render_with(&secrets, extra)))
 }
 
 /// The plan, and beside it what its digest does not cover.
@@ -54,14 +55,12 @@ struct Shown<'a> {
     /// How many files would be laid over the new system.
     #[serde(rename = "extra-files", skip_serializing_if = "Option::is_none")]
     extra_files: Option<Count>,
+    /// How the new system would be started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    boot: Option<&'a str>,
 }
 
-fn of_machine(
-    ui: &Ui,
-    target: &Target,
-    source: &cli::Source,
-    layout: serde_json::Value,
-) -> Result<(Plan, Vec<Wanted>)> {
+fn of_machine(ui: &Ui, target: &Target, source: &cli::Source, layout: serde_json::Value) -> Result<Planned> {
     let closure = match &source.closure {
         Some(path) => Some(nix::find_closure(ui, None, Some(path))?),
         // A plan doesn't depend on the system; building it only to see whether it fits would take too long.
@@ -71,14 +70,15 @@ fn of_machine(
     if source.extra_files.is_some() {
         control.must_have(EXTRA_FILES)?;
     }
+    let ways = (source.mode, install::boot_from(&control, source)?);
     let Some(closure) = closure else {
-        return install::plan(&mut control, layout, None, source.mode);
+        return install::plan(&mut control, layout, None, ways);
     };
     let status = control.status()?;
     closure.check_system(&status.system)?;
-    let (plan, wanted) = install::plan(&mut control, layout, Some(closure.summary()), source.mode)?;
-    fit::check(ui, &plan, &closure.directory(), &status.board, source.allow_mismatch)?;
-    Ok((plan, wanted))
+    let planned = install::plan(&mut control, layout, Some(closure.summary()), ways)?;
+    fit::check(ui, &planned.plan, &closure.directory(), &status.board, source.allow_mismatch)?;
+    Ok(planned)
 }
 
 /// The layout is what is looked at here, not a machine: without a system, it may lack a root; and it may ask for passphrases.

@@ -1,13 +1,16 @@
 //! `cygnet status`: who the agent is and what it does.
 
+use super::boot;
 use crate::control;
+use crate::error::fault_of;
 use crate::install::decide::short;
 use crate::ssh::Target;
 use crate::ui::Ui;
 use crate::ui::format::{bytes, duration};
 use anyhow::Result;
 use cygnet_protocol::event::State;
-use cygnet_protocol::message::Status;
+use cygnet_protocol::fault::FaultCode;
+use cygnet_protocol::message::{Status, TRIAL};
 use cygnet_protocol::online::diagnosis::Diagnosis;
 use cygnet_protocol::online::link::{LinkReport, LinkState, NetworkReport};
 use std::time::Duration;
@@ -17,12 +20,37 @@ const HANGING: &str = "              ";
 
 /// Carries it out.
 pub fn run(ui: &Ui, target: &Target) -> Result<()> {
-    let (_session, mut control) = control::connect(target)?;
+    let (_session, mut control) = match control::connect(target) {
+        // An installed system has no agent, and perhaps a switch.
+        Err(error) if fault_of(&error).code == FaultCode::NoAgent => return installed(ui, target, error),
+        connected => connected?,
+    };
     let status = control.status()?;
     if ui.json() {
         return ui.record(&status);
     }
-    ui.data(&text(&status))
+    let switch = if control.has(TRIAL) { boot::switch(target, None, false).unwrap_or_default() } else { String::new() };
+    ui.data(&format!("{}{}", text(&status), of_switch(&switch)))
+}
+
+/// What can be known of a Pi that runs its installed system.
+fn installed(ui: &Ui, target: &Target, error: anyhow::Error) -> Result<()> {
+    let Ok(switch) = boot::switch(target, None, false) else { return Err(error) };
+    if ui.json() {
+        return ui.record(&boot::record(&switch));
+    }
+    ui.data(&of_switch(&switch))
+}
+
+/// `name: value` lines, with the names that a person reads.
+fn of_switch(text: &str) -> String {
+    let names = [("runs", "Runs"), ("switch", "Switch"), ("next", "Next start")];
+    let line = |line: &str| {
+        let (name, value) = line.split_once(": ")?;
+        let (_, shown) = names.iter().find(|(known, _)| *known == name)?;
+        Some(format!("{shown:<13} {value}\n"))
+    };
+    text.lines().filter_map(line).collect()
 }
 
 /// For a person.
@@ -151,6 +179,13 @@ mod tests {
     fn no_line_of_the_pis_begins_as_ours_do() {
         assert_eq!(hanging("pi\nState         installed"), "pi\n              State         installed");
         assert_eq!(hanging("a\n                cause: b"), "a\n                cause: b");
+    }
+
+    #[test]
+    fn what_runs_and_what_comes_next_is_told() {
+        let text = of_switch("runs: ssd\nswitch: the SSD is confirmed and starts\nnext: the SSD\nother: x\n");
+        assert_eq!(text, "Runs          ssd\nSwitch        the SSD is confirmed and starts\nNext start    the SSD\n");
+        assert_eq!(of_switch(""), "");
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! `cygnet install`: the longest way from a command to its end.
 //!
 //! [`secrets`] has what opens the disks, [`extra`] what is laid over the new system, [`decide`] sees what the agent's state calls for, [`confirm`] asks the person, [`follower`] carries the events here,
-//! [`watch`] lives with the installation until it is over, [`verify`] waits for the installed system.
+//! [`watch`] lives with the installation until it is over, [`verify`] waits for the installed system, [`trial`] confirms it.
 
 pub mod confirm;
 pub mod decide;
 pub mod extra;
 pub mod follower;
 pub mod secrets;
+pub mod trial;
 pub mod verify;
 pub mod watch;
 
@@ -21,11 +22,13 @@ use crate::push::caches::Caches;
 use crate::ssh::{Session, Target};
 use crate::ui::Ui;
 use crate::ui::summary::Summary;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use confirm::Answer;
 use cygnet_protocol::extra::Count;
 use cygnet_protocol::fault::Fault;
-use cygnet_protocol::message::{EXTRA_FILES, InstallOptions, MODES, Reply, Request, SECRETS, SUBSTITUTE, Status};
+use cygnet_protocol::message::{
+    BootFrom, EXTRA_FILES, InstallOptions, MODES, Reply, Request, SECRETS, SUBSTITUTE, Status, TRIAL,
+};
 use cygnet_protocol::plan::{Mode, Plan, Wanted, layout_hash};
 use cygnet_protocol::text;
 use decide::{Decision, Wish};
@@ -35,6 +38,7 @@ use secrets::Secrets;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use trial::Confirmed;
 use watch::{Ended, Watch};
 
 /// Carries it out.
@@ -76,6 +80,7 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
         carry_networks: !arguments.no_carry_networks,
         trust,
         extra_files: extra.as_ref().map(|extra| extra.named()),
+        boot_from: boot_from(&control, source)?,
     };
     let request = |digest: String, secrets: &Secrets| Request::Install {
         disko: layout.clone(),
@@ -125,7 +130,9 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
             digest
         }
         Decision::Begin => {
-            let (plan, wanted) = plan(&mut control, layout.clone(), Some(closure.summary()), source.mode)?;
+            let ways = (source.mode, options.boot_from);
+            let Planned { plan, secrets: wanted, boot } =
+                plan(&mut control, layout.clone(), Some(closure.summary()), ways)?;
             // Here, so that it holds whatever the agent knows of such wishes.
             if source.keep_data {
                 plan.keeps_data().map_err(|refusal| Fault::from(&refusal))?;
@@ -133,6 +140,9 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
             fit::check(ui, &plan, &closure.directory(), &status.board, source.allow_mismatch)?;
             let wanted = secrets.mark(wanted);
             show_plan(ui, &plan, &wanted, extra_count, arguments.yes.is_none())?;
+            if let Some(boot) = boot {
+                ui.status(&how_it_starts(&boot));
+            }
             secrets.check(Some(&wanted), &wanted, ui.can_ask())?;
             let digest = match &arguments.yes {
                 // The agent compares it, and knows whether the disks have changed since it was shown.
@@ -180,20 +190,54 @@ pub fn run(ui: &Ui, target: &Target, arguments: &cli::Install) -> Result<()> {
         interrupt::set_farewell(
             "The system is installed and the Pi reboots into it; only its answer was not waited for.",
         );
-        verify::wait(ui, target, &pinned, &wish.toplevel, arguments.wait).map(|time| summary.reboot = Some(time))
+        see_started(ui, target, &pinned, &wish.toplevel, arguments.wait, &mut summary)
     } else {
-        Ok(())
+        Ok(None)
     };
-    summary.verified = wait.then_some(result.is_ok());
+    summary.verified = wait.then_some(summary.reboot.is_some());
     summary.total = begun.elapsed();
     summary.print(ui)?;
-    result?;
+    let confirmed = result?;
     ui.status(&match ended {
         Ended::Rebooting if wait => format!("{} runs {}.", target.given, wish.toplevel),
         Ended::Rebooting => format!("{} reboots into {}.", target.given, wish.toplevel),
         Ended::Installed => format!("Installed; `cygnet reboot {}` starts the new system.", target.given),
     });
+    match confirmed {
+        Some(confirmed) => ui.status(confirmed.text()),
+        None if matches!(options.boot_from, None | Some(BootFrom::Ssd)) => {}
+        None => ui.status(&format!(
+            "If the card has started it on trial, it goes back to the card unless it is confirmed: `cygnet boot {} --ssd --no-reboot` \
+             once it runs.",
+            target.given
+        )),
+    }
     Ok(())
+}
+
+/// Waits for the new system, sees that it is the right one, and confirms it.
+fn see_started(
+    ui: &Ui,
+    target: &Target,
+    key: &verify::Key,
+    toplevel: &str,
+    patience: Duration,
+    summary: &mut Summary,
+) -> Result<Option<Confirmed>> {
+    let dir = tempfile::tempdir().context("making a directory for the pinned host key")?;
+    let ssh_options = verify::options(target, key, dir.path())?;
+    summary.reboot = Some(verify::wait(ui, target, key, &ssh_options, toplevel, patience)?);
+    verify::tell_unverified(ui, key, dir.path());
+    let ssh = |remote: &str| trial::run(target, &ssh_options, remote);
+    trial::confirm(target, &ssh).map(Some)
+}
+
+/// What the agent is told of the card; an older one starts the SSD in its own way.
+pub fn boot_from(control: &Control, source: &cli::Source) -> Result<Option<BootFrom>> {
+    if source.boot_from == BootFrom::Card {
+        control.must_have(TRIAL)?;
+    }
+    Ok(control.has(TRIAL).then_some(source.boot_from))
 }
 
 /// Says whom we have reached.
@@ -210,18 +254,36 @@ fn greet(ui: &Ui, target: &Target, session: &Session, status: &Status) {
     )));
 }
 
+/// What an agent says to a layout.
+pub struct Planned {
+    /// What would be done.
+    pub plan: Plan,
+    /// What has to be given for it.
+    pub secrets: Vec<Wanted>,
+    /// How the new system would be started, if the agent says.
+    pub boot: Option<String>,
+}
+
+/// The agent's words on how the new system is started, on a line of their own.
+pub fn how_it_starts(boot: &str) -> String {
+    let plain = cygnet_protocol::text::line(&boot.chars().take(1000).collect::<String>());
+    format!("Starts: {plain}.")
+}
+
 /// Asks for a plan and the secrets it needs, and sees that it is what its digest says.
 pub fn plan(
     control: &mut Control,
     disko: serde_json::Value,
     closure: Option<cygnet_protocol::message::ClosureSummary>,
-    mode: Mode,
-) -> Result<(Plan, Vec<Wanted>)> {
+    (mode, boot_from): (Mode, Option<BootFrom>),
+) -> Result<Planned> {
     if !mode.is_default() {
         control.must_have(MODES)?;
     }
-    match control.request(&Request::Plan { disko, closure, mode })? {
-        Reply::Plan { plan, secrets } if plan.is_intact() && plan.mode == mode => Ok((*plan, secrets)),
+    match control.request(&Request::Plan { disko, closure, mode, boot_from })? {
+        Reply::Plan { plan, secrets, boot } if plan.is_intact() && plan.mode == mode => {
+            Ok(Planned { plan: *plan, secrets, boot })
+        }
         Reply::Plan { plan, .. } => Err(crate::error::fault(
             cygnet_protocol::fault::FaultCode::Garbage,
             "The agent's plan is not what its digest says.",

@@ -1,5 +1,6 @@
 //! Waits until the installed system answers by ssh, with the right host key and the right system.
 
+use crate::control;
 use crate::error::{fault, tail};
 use crate::ssh::Target;
 use crate::ssh::classify::{Ending, explain};
@@ -7,6 +8,7 @@ use crate::ssh::pin::{self, HostKey};
 use crate::ui::Ui;
 use crate::ui::format::duration;
 use anyhow::{Context, Result};
+use cygnet_protocol::event::State;
 use cygnet_protocol::fault::{Fault, FaultCode};
 use std::io::IsTerminal;
 use std::path::Path;
@@ -59,40 +61,52 @@ enum Seen {
     Nothing(Fault),
 }
 
-/// Waits for `patience` at most; gives the time it took.
-pub fn wait(ui: &Ui, target: &Target, key: &Key, toplevel: &str, patience: Duration) -> Result<Duration> {
-    let begun = Instant::now();
-    ui.status("Waiting for the installed system to answer …");
-    let dir = tempfile::tempdir().context("making a directory for the pinned host key")?;
-    let options = match key {
-        Key::Pinned(key) => pin::only(std::slice::from_ref(key), dir.path())?,
-        Key::Kept(keys) => pin::only(keys, dir.path())?,
+/// What makes ssh take this host key and no other; `dir` must outlive the connection.
+pub fn options(target: &Target, key: &Key, dir: &Path) -> Result<Vec<String>> {
+    Ok(match key {
+        Key::Pinned(key) => pin::only(std::slice::from_ref(key), dir)?,
+        Key::Kept(keys) => pin::only(keys, dir)?,
         Key::Known => {
             // Of two values the first counts.
             let strict = ["-o".to_owned(), "StrictHostKeyChecking=yes".to_owned()];
             strict.into_iter().chain(target.key_options()?).collect()
         }
-        Key::Any => unverified(target, dir.path())?,
-    };
+        Key::Any => unverified(target, dir)?,
+    })
+}
+
+/// Waits for `patience` at most; gives the time it took. `options` are those of [`options`].
+pub fn wait(
+    ui: &Ui,
+    target: &Target,
+    key: &Key,
+    options: &[String],
+    toplevel: &str,
+    patience: Duration,
+) -> Result<Duration> {
+    let begun = Instant::now();
+    ui.status("Waiting for the installed system to answer …");
     let (mut wrong_keys, mut denied_since, mut told) = (0, None::<Instant>, Instant::now());
     loop {
         // Whoever has a key that nobody knows is not told a password.
         let may_ask = denied_since.is_some() && *key != Key::Any;
-        let last = match look(target, &options, may_ask)? {
-            Seen::System(system) if system == toplevel => {
-                if *key == Key::Any {
-                    ui.warning(&not_compared(pin::recorded(dir.path()).and_then(|key| key.fingerprint())));
-                }
-                return Ok(begun.elapsed());
-            }
+        let last = match look(target, options, may_ask)? {
+            Seen::System(system) if system == toplevel => return Ok(begun.elapsed()),
             Seen::System(system) => Fault::new(
                 FaultCode::NotVerified,
                 "The Pi answers, but runs another system than the one installed.",
                 format!("It runs {}, not {toplevel}.", if system.is_empty() { "no NixOS" } else { &system }),
-                "If it has booted from its card again, take the card out or mend the boot order; look at its console.",
+                "If it has booted from its card again, `cygnet status HOST` says why; without a switch on the card, take the card out or \
+                 mend the boot order.",
             ),
             Seen::Nothing(fault) => fault,
         };
+        // The card runs again, and its agent knows why.
+        if last.code == FaultCode::NotVerified
+            && let Some(fault) = came_back(target)
+        {
+            return Err(fault.into());
+        }
         wrong_keys = if last.code == FaultCode::HostKeyChanged { wrong_keys + 1 } else { 0 };
         denied_since = match last.code {
             FaultCode::AccessDenied => denied_since.or_else(|| Some(Instant::now())),
@@ -107,6 +121,26 @@ pub fn wait(ui: &Ui, target: &Target, key: &Key, toplevel: &str, patience: Durat
             ui.status(&format!("  still waiting after {}: {}", duration(begun.elapsed()), last.what));
         }
         std::thread::sleep(PAUSE);
+    }
+}
+
+/// Why the card's agent runs again, if it does.
+fn came_back(target: &Target) -> Option<Fault> {
+    let (_session, mut control) = control::connect(target).ok()?;
+    of_trial(control.status().ok()?.state)
+}
+
+fn of_trial(state: State) -> Option<Fault> {
+    match state {
+        State::Failed { fault, .. } => Some(fault).filter(|fault| fault.code == FaultCode::TrialFailed),
+        _ => None,
+    }
+}
+
+/// Says that a key was not verified, if it was not. `dir` is that of [`options`].
+pub fn tell_unverified(ui: &Ui, key: &Key, dir: &Path) {
+    if *key == Key::Any {
+        ui.warning(&not_compared(pin::recorded(dir).and_then(|key| key.fingerprint())));
     }
 }
 
@@ -240,6 +274,15 @@ mod tests {
             let first = words.iter().find_map(|word| word.strip_prefix(&format!("{option}=")));
             assert_eq!(first, Some(value), "{option}: {words:?}");
         }
+    }
+
+    #[test]
+    fn a_trial_that_failed_is_told_by_the_agent_and_nothing_else_is() {
+        use cygnet_protocol::event::Phase;
+        let failed = |code| State::Failed { phase: Phase::Handover, fault: Fault::new(code, "w", "c", "r") };
+        assert_eq!(of_trial(failed(FaultCode::TrialFailed)).unwrap().code, FaultCode::TrialFailed);
+        assert_eq!(of_trial(failed(FaultCode::DiskFull)), None);
+        assert_eq!(of_trial(State::Waiting), None);
     }
 
     #[test]

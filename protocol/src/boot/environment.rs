@@ -129,11 +129,17 @@ impl Environment {
     /// The file: its CRC32 in little-endian order, `name=value` with a NUL behind each, NULs up to [`SIZE`].
     #[must_use]
     pub fn render(&self) -> Vec<u8> {
-        let mut data = Vec::with_capacity(SIZE);
+        self.render_in(SIZE)
+    }
+
+    /// The same for a build with another `CONFIG_ENV_SIZE`, bytes; QEMU's has 0x40000, in flash memory.
+    #[must_use]
+    pub fn render_in(&self, size: usize) -> Vec<u8> {
+        let mut data = Vec::with_capacity(size);
         for (name, value) in &self.variables {
             data.extend(format!("{name}={value}\0").into_bytes());
         }
-        data.resize(SIZE - CRC, 0);
+        data.resize(size.saturating_sub(CRC), 0);
         let mut file = crc32fast::hash(&data).to_le_bytes().to_vec();
         file.append(&mut data);
         file
@@ -189,6 +195,7 @@ fn bootcmd() -> String {
         let run = match state.at_power_on() {
             Start::Card => continue,
             Start::Trial { .. } => "run cygnet_trial".to_owned(),
+            Start::SsdUncounted => "run cygnet_keep".to_owned(),
             Start::Ssd { write, .. } => format!("setenv cygnet_next {}; run cygnet_stay", write.words().1),
         };
         let _ = write!(command, "{word} test \"${{cygnet}}-${{cygnet_tries}}\" = {name}-{tries}; then {run}; ");
@@ -215,7 +222,7 @@ fn scripts(build: &Build, devices: &Devices) -> Vec<(String, String)> {
     let (ran, back) = match once {
         Start::Trial { write, back } => (write.words(), back.words()),
         // Not so; and then nothing would be started.
-        Start::Card | Start::Ssd { .. } => (Switch::Card.words(), Switch::Card.words()),
+        Start::Card | Start::Ssd { .. } | Start::SsdUncounted => (Switch::Card.words(), Switch::Card.words()),
     };
     let variables = [
         ("cygnet_file", format!("{DIRECTORY}/{SWITCH}")),
@@ -256,6 +263,7 @@ fn scripts(build: &Build, devices: &Devices) -> Vec<(String, String)> {
                 ssd = says::SSD,
             ),
         ),
+        ("cygnet_keep", format!("echo {}; run cygnet_ssd; echo {gone}", says::SSD)),
         // A card without a system of its own: whatever there is, rather than nothing.
         (
             "cygnet_last",

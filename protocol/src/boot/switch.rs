@@ -28,6 +28,8 @@ pub enum Switch {
         /// How many starts in a row were not confirmed since; [`MOST_STARTS`] at most, and then the card starts.
         starts: u8,
     },
+    /// The SSD is confirmed, and its system can't say that it is up: nothing is counted, and only a person gets back to the card.
+    Keep,
 }
 
 /// Who writes the switch.
@@ -52,6 +54,8 @@ pub enum Act {
     FoundNothing,
     /// The system on trial is what was wanted.
     Confirm,
+    /// The same, of a system that will not say at later starts that it is up.
+    ConfirmUncounted,
     /// A confirmed system starts once more.
     Count,
     /// It is up.
@@ -64,8 +68,17 @@ pub enum Act {
 
 impl Act {
     /// All of them.
-    pub const ALL: [Act; 8] =
-        [Act::Arm, Act::Fire, Act::FoundNothing, Act::Confirm, Act::Count, Act::Clear, Act::ToCard, Act::ToSsd];
+    pub const ALL: [Act; 9] = [
+        Act::Arm,
+        Act::Fire,
+        Act::FoundNothing,
+        Act::Confirm,
+        Act::ConfirmUncounted,
+        Act::Count,
+        Act::Clear,
+        Act::ToCard,
+        Act::ToSsd,
+    ];
 
     /// Who may do it.
     #[must_use]
@@ -73,7 +86,7 @@ impl Act {
         match self {
             Act::Arm | Act::ToCard | Act::ToSsd => &[Writer::Agent, Writer::System],
             Act::Fire | Act::FoundNothing | Act::Count => &[Writer::UBoot],
-            Act::Confirm | Act::Clear => &[Writer::System],
+            Act::Confirm | Act::ConfirmUncounted | Act::Clear => &[Writer::System],
         }
     }
 }
@@ -101,11 +114,13 @@ pub enum Start {
         /// What it writes if there was nothing to start, before it starts the card.
         back: Switch,
     },
+    /// Starts the SSD, and writes nothing.
+    SsdUncounted,
 }
 
 impl Switch {
     /// Everything that it can say.
-    pub const ALL: [Switch; 8] = [
+    pub const ALL: [Switch; 9] = [
         Switch::Card,
         Switch::Once,
         Switch::Gone { started: true },
@@ -114,6 +129,7 @@ impl Switch {
         Switch::Stay { starts: 1 },
         Switch::Stay { starts: 2 },
         Switch::Stay { starts: 3 },
+        Switch::Keep,
     ];
 
     /// The values of `cygnet` and `cygnet_tries`.
@@ -125,6 +141,7 @@ impl Switch {
             Switch::Gone { started: true } => ("gone", 1),
             Switch::Gone { started: false } => ("gone", 0),
             Switch::Stay { starts } => ("stay", starts),
+            Switch::Keep => ("keep", 0),
         }
     }
 
@@ -164,6 +181,7 @@ impl Switch {
                 Start::Ssd { write: Switch::Stay { starts: starts + 1 }, back: self }
             }
             Switch::Stay { .. } => Start::Card,
+            Switch::Keep => Start::SsdUncounted,
         }
     }
 
@@ -176,24 +194,37 @@ impl Switch {
             (Act::ToSsd, _) => Some(Switch::Stay { starts: 0 }),
 
             (Act::Fire, Switch::Once) => Some(Switch::Gone { started: true }),
-            (Act::Fire, Switch::Card | Switch::Gone { .. } | Switch::Stay { .. }) => None,
+            (Act::Fire, Switch::Card | Switch::Gone { .. } | Switch::Stay { .. } | Switch::Keep) => None,
 
             (Act::FoundNothing, Switch::Gone { started: true }) => Some(Switch::Gone { started: false }),
             (Act::FoundNothing, Switch::Stay { starts: starts @ 1.. }) => Some(Switch::Stay { starts: starts - 1 }),
             (
                 Act::FoundNothing,
-                Switch::Card | Switch::Once | Switch::Gone { started: false } | Switch::Stay { starts: 0 },
+                Switch::Card
+                | Switch::Once
+                | Switch::Gone { started: false }
+                | Switch::Stay { starts: 0 }
+                | Switch::Keep,
             ) => None,
 
             // Said twice, because the answer to the first was lost.
-            (Act::Confirm, Switch::Gone { started: true } | Switch::Stay { .. }) => Some(Switch::Stay { starts: 0 }),
-            (Act::Confirm, Switch::Card | Switch::Once | Switch::Gone { started: false }) => None,
+            (Act::Confirm, Switch::Gone { started: true } | Switch::Stay { .. } | Switch::Keep) => {
+                Some(Switch::Stay { starts: 0 })
+            }
+            (Act::ConfirmUncounted, Switch::Gone { started: true } | Switch::Stay { .. } | Switch::Keep) => {
+                Some(Switch::Keep)
+            }
+            (Act::Confirm | Act::ConfirmUncounted, Switch::Card | Switch::Once | Switch::Gone { started: false }) => {
+                None
+            }
 
             (Act::Count, Switch::Stay { starts }) if starts < MOST_STARTS => Some(Switch::Stay { starts: starts + 1 }),
-            (Act::Count, Switch::Card | Switch::Once | Switch::Gone { .. } | Switch::Stay { .. }) => None,
+            (Act::Count, Switch::Card | Switch::Once | Switch::Gone { .. } | Switch::Stay { .. } | Switch::Keep) => {
+                None
+            }
 
             (Act::Clear, Switch::Stay { .. }) => Some(Switch::Stay { starts: 0 }),
-            (Act::Clear, Switch::Card | Switch::Once | Switch::Gone { .. }) => None,
+            (Act::Clear, Switch::Card | Switch::Once | Switch::Gone { .. } | Switch::Keep) => None,
         }
     }
 
@@ -203,7 +234,7 @@ impl Switch {
         match self.at_power_on() {
             Start::Card => "the card",
             Start::Trial { .. } => "the SSD, on trial",
-            Start::Ssd { .. } => "the SSD",
+            Start::Ssd { .. } | Start::SsdUncounted => "the SSD",
         }
     }
 }
@@ -216,6 +247,7 @@ impl fmt::Display for Switch {
             Switch::Gone { started: true } => f.write_str("the SSD was on trial and is not confirmed; the card starts"),
             Switch::Gone { started: false } => f.write_str("U-Boot found nothing to start on the SSD; the card starts"),
             Switch::Stay { starts: 0 } => f.write_str("the SSD is confirmed and starts"),
+            Switch::Keep => f.write_str("the SSD is confirmed and starts, and its starts are not counted"),
             Switch::Stay { starts } if *starts < MOST_STARTS => {
                 write!(f, "the SSD starts; it was started {starts} times in a row without coming up")
             }
@@ -285,16 +317,21 @@ mod tests {
         use Switch::{Card, Gone, Once, Stay};
         let (ran, none) = (Gone { started: true }, Gone { started: false });
         let s = |starts| Stay { starts };
-        let table: &[(Act, [Option<Switch>; 8])] = &[
-            //              Card          Once          gone 1        gone 0        stay 0        stay 1        stay 2        stay 3
-            (Act::Arm, [Some(Once); 8]),
-            (Act::Fire, [None, Some(ran), None, None, None, None, None, None]),
-            (Act::FoundNothing, [None, None, Some(none), None, None, Some(s(0)), Some(s(1)), Some(s(2))]),
-            (Act::Confirm, [None, None, Some(s(0)), None, Some(s(0)), Some(s(0)), Some(s(0)), Some(s(0))]),
-            (Act::Count, [None, None, None, None, Some(s(1)), Some(s(2)), Some(s(3)), None]),
-            (Act::Clear, [None, None, None, None, Some(s(0)), Some(s(0)), Some(s(0)), Some(s(0))]),
-            (Act::ToCard, [Some(Card); 8]),
-            (Act::ToSsd, [Some(s(0)); 8]),
+        let keep = Switch::Keep;
+        let table: &[(Act, [Option<Switch>; 9])] = &[
+            // in the order of Switch::ALL: card, once, gone 1, gone 0, stay 0 to 3, keep
+            (Act::Arm, [Some(Once); 9]),
+            (Act::Fire, [None, Some(ran), None, None, None, None, None, None, None]),
+            (Act::FoundNothing, [None, None, Some(none), None, None, Some(s(0)), Some(s(1)), Some(s(2)), None]),
+            (Act::Confirm, [None, None, Some(s(0)), None, Some(s(0)), Some(s(0)), Some(s(0)), Some(s(0)), Some(s(0))]),
+            (
+                Act::ConfirmUncounted,
+                [None, None, Some(keep), None, Some(keep), Some(keep), Some(keep), Some(keep), Some(keep)],
+            ),
+            (Act::Count, [None, None, None, None, Some(s(1)), Some(s(2)), Some(s(3)), None, None]),
+            (Act::Clear, [None, None, None, None, Some(s(0)), Some(s(0)), Some(s(0)), Some(s(0)), None]),
+            (Act::ToCard, [Some(Card); 9]),
+            (Act::ToSsd, [Some(s(0)); 9]),
         ];
         assert_eq!(table.iter().map(|(act, _)| *act).collect::<Vec<_>>(), Act::ALL);
         for (act, row) in table {
@@ -311,7 +348,9 @@ mod tests {
     fn a_start_is_made_of_acts() {
         for state in Switch::ALL {
             match state.at_power_on() {
-                Start::Card => assert_eq!((state.after(Act::Fire), state.after(Act::Count)), (None, None)),
+                Start::Card | Start::SsdUncounted => {
+                    assert_eq!((state.after(Act::Fire), state.after(Act::Count)), (None, None));
+                }
                 Start::Trial { write, back } => {
                     assert_eq!((state.after(Act::Fire), write.after(Act::FoundNothing)), (Some(write), Some(back)));
                 }
@@ -343,6 +382,7 @@ mod tests {
             Start::Card => {
                 ways.insert((Runs::Card, state));
             }
+            Start::SsdUncounted => ways.extend([(Runs::Ssd, state), (Runs::Card, state)]),
             Start::Trial { write, back } => {
                 ways.insert((Runs::Card, state)); // the write failed
                 ways.extend(written(state, write).map(|after| (Runs::Nothing, after))); // cut at the write
@@ -380,13 +420,19 @@ mod tests {
                         assert_eq!(after, Switch::Gone { started: true });
                         todo.push((after, true, confirmed));
                         // Confirmed, the write cut short, or torn.
-                        let stay = after.after(Act::Confirm).unwrap();
-                        todo.extend([(stay, true, true), (after, true, false), (Switch::Card, true, false)]);
+                        let (stay, keep) = (after.after(Act::Confirm).unwrap(), Switch::Keep);
+                        assert_eq!(after.after(Act::ConfirmUncounted), Some(keep));
+                        todo.extend([
+                            (stay, true, true),
+                            (keep, true, true),
+                            (after, true, false),
+                            (Switch::Card, true, false),
+                        ]);
                     }
                     Runs::Ssd => {
                         assert!(confirmed, "an SSD that nobody confirmed, from {state:?}");
-                        let cleared = after.after(Act::Clear).unwrap();
-                        todo.extend([(after, tried, true), (cleared, tried, true), (Switch::Card, tried, true)]);
+                        todo.extend([(after, tried, true), (Switch::Card, tried, true)]);
+                        todo.extend(after.after(Act::Clear).map(|cleared| (cleared, tried, true)));
                     }
                 }
             }
@@ -402,6 +448,11 @@ mod tests {
             loop {
                 match state.at_power_on() {
                     Start::Card => break,
+                    // Its system has nobody who could say that it is up; the plan says what that costs.
+                    Start::SsdUncounted => {
+                        assert_eq!(state, Switch::Keep);
+                        break;
+                    }
                     Start::Trial { write, .. } | Start::Ssd { write, .. } => state = write,
                 }
                 starts += 1;

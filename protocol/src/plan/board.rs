@@ -272,6 +272,23 @@ fn about_the_bus(loader: Loader, model: &str, bus: Option<&str>) -> Option<Strin
     Some(format!("the {model} {text}"))
 }
 
+/// What is missing on a layout that the card starts, so that its firmware is the card's: only what pulling the card would cost.
+pub(super) fn without_card(
+    devices: &Devices,
+    targets: &BTreeMap<&str, (&Disk, &DiskFacts)>,
+    model: &str,
+) -> Vec<String> {
+    match check(devices, targets, model) {
+        Ok(_) => Vec::new(),
+        Err(refusal) => {
+            vec![format!(
+                "the card must stay in: the {model} would find no firmware on the SSD ({})",
+                refusal.cause().trim_end_matches('.')
+            )]
+        }
+    }
+}
+
 /// Refuses a layout from which the board cannot boot; answers with warnings where it may not.
 pub(super) fn check(
     devices: &Devices,

@@ -34,6 +34,7 @@ pub fn compile(devices: &Devices, disks: &[DiskFacts], options: &Options) -> Res
     let known = Options { closure_nar_size: options.closure_nar_size.filter(|_| !mode.keeps()), ..options.clone() };
     let store = capacity::check(devices, &tree, &Sizes { targets: &targets, extents: &extents }, &known)?;
     let doubts = match &options.board {
+        Some(model) if options.from_card => board::without_card(devices, &targets, model),
         Some(model) => board::check(devices, &targets, model)?,
         None => Vec::new(),
     };

@@ -89,6 +89,8 @@ pub struct Options {
     pub board: Option<String>,
     /// What is done with what is there already.
     pub mode: Mode,
+    /// The card stays in and starts the SSD, which then needs no firmware of its own.
+    pub from_card: bool,
 }
 
 impl Default for Options {
@@ -100,6 +102,7 @@ impl Default for Options {
             passphrases: false,
             board: None,
             mode: Mode::Destroy,
+            from_card: false,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! docs/diagnoses.md is made from the codes, the words that the classifier finds for the specimens, and the ladder.
 
 use crate::specimens::{all_said, specimen};
+use cygnet_protocol::boot::trial::Cause;
 use cygnet_protocol::online::diagnose::told;
 use cygnet_protocol::online::diagnosis::Code;
 use cygnet_protocol::online::ladder::remedies;
@@ -17,6 +18,10 @@ fn document() -> String {
         }
         let _ = write!(text, "\n## {} (LED: {})\n", link.title(), blinks(link.group()));
         codes.into_iter().for_each(|code| entry(&mut text, code));
+    }
+    text.push_str(BOOT);
+    for cause in Cause::ALL.iter().copied() {
+        let _ = write!(text, "\n### {}\n\n{}\n\n- **What to do:** {}\n", cause.name(), cause.summary(), cause.remedy());
     }
     text
 }
@@ -44,6 +49,13 @@ fn entry(text: &mut String, code: Code) {
         said.remedy
     );
 }
+
+const BOOT: &str = "
+## After an installation: the card runs again
+
+The card stays in, and its switch lets the new system start once. What follows is why the card runs although the SSD was to; the
+cause in the Pi's own words has the last unit that failed and a line of its log. `cygnet install` ends with exit 51 then.
+";
 
 const HEAD: &str = "\
 # Diagnoses

@@ -61,6 +61,27 @@ fn a_layout_made_for_a_board_boots_there() {
     assert_eq!(doubts(&fixture("swap").devices, "linux,dummy-virt", "virtio"), "");
 }
 
+/// With the card in, what would be a refusal is a sentence, and nothing of the plan's digest.
+#[test]
+fn a_card_that_stays_in_has_the_firmware() {
+    let devices = disko::parse(layout().to_string()).unwrap();
+    let blank = |device: &str| DiskFacts { bus: Some("usb".to_owned()), ..DiskFacts::blank(device, DISK) };
+    let disks: Vec<DiskFacts> = devices.disks.values().map(|disk| blank(&disk.device)).collect();
+    let of = |board: &str, from_card| {
+        let board = Some(board.to_owned());
+        let options = Options { require_root: false, passphrases: true, board, from_card, ..Options::default() };
+        plan::compile(&devices, &disks, &options)
+    };
+    assert!(of(PI3, false).is_err());
+    let plan = of(PI3, true).unwrap();
+    let told: Vec<&String> = plan.warnings.iter().filter(|text| text.contains("the card must stay in")).collect();
+    assert!(matches!(told[..], [one] if one.contains(PI3) && one.contains("GPT")), "{told:?}");
+    let (alone, with) = (of(PI4, false).unwrap(), of(PI4, true).unwrap());
+    assert_eq!(alone.digest, with.digest);
+    assert!(alone.warnings.iter().any(|text| text.contains("September 2020")));
+    assert!(!with.warnings.iter().any(|text| text.contains("September 2020")), "{:?}", with.warnings);
+}
+
 #[test]
 fn a_boot_rom_reads_no_gpt() {
     let (what, cause, remedy) = refused(&layout(), PI3, "usb");

@@ -115,7 +115,16 @@ in
       };
       ports = config.networking.firewall.allowedUDPPorts;
       carried = config.systemd.services ? cygnet-carried;
+      trial = {
+        inherit (config.systemd.services.cygnet-trial) wantedBy;
+        inherit (config.systemd.services.cygnet-trial.serviceConfig) Environment;
+        emergency = config.systemd.services.cygnet-trial-emergency.wantedBy;
+        params = config.boot.kernelParams;
+      };
     };
+  };
+  installed-without-trial = installed { services.cygnet.installed.trial.enable = false; } // {
+    see = config: config.systemd.services ? cygnet-trial;
   };
   installed-keeps-networks =
     installed {
@@ -233,6 +242,7 @@ in
     ];
     see = _: null;
   };
+  shell-on-fail = installed { boot.kernelParams = [ "boot.shell_on_fail" ]; };
   networks-for-nobody = installed { services.cygnet.installed.keepNetworks = "iwd"; };
 
   # Of the wrong type: the option itself is looked at, because nothing else may need it.
@@ -249,4 +259,5 @@ in
   ];
   unknown-supplicant = wrong "installed" [ "services" "cygnet" "installed" "keepNetworks" ] "connman";
   announced-for-ever = wrong "installed" [ "services" "cygnet" "installed" "announceFor" ] "for ever";
+  on-trial-for-ever = wrong "installed" [ "services" "cygnet" "installed" "trial" "deadline" ] "for ever";
 }

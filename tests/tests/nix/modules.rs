@@ -34,6 +34,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("ssh-without-root", "logs in as root", "prohibit-password"),
     ("private-key", "private key", "make a new key"),
     ("both-modules", "as waiting", "take one"),
+    ("shell-on-fail", "waits for somebody at a keyboard", "Remove it"),
     ("networks-for-nobody", "which this system does not", "Enable it"),
 ];
 
@@ -47,6 +48,7 @@ const THROWN: &[&str] = &[
     "unknown-network-option",
     "unknown-supplicant",
     "announced-for-ever",
+    "on-trial-for-ever",
 ];
 
 fn case<'a>(found: &'a Value, name: &str) -> &'a Value {
@@ -186,6 +188,13 @@ fn the_installed_system_announces_itself_and_keeps_its_networks() {
     let plain = seen(found, "installed-as-it-is");
     assert_eq!(plain["unit"]["Environment"], json!(["CYGNET_ANNOUNCE_FOR=10m"]));
     assert!(plain["carried"] == false && plain["ports"].as_array().unwrap().contains(&json!(5353)));
+    let trial = &plain["trial"];
+    assert_eq!(trial["Environment"], json!(["CYGNET_TRIAL=10m"]));
+    assert_eq!((&trial["wantedBy"], &trial["emergency"]), (&json!(["sysinit.target"]), &json!(["emergency.target"])));
+    for parameter in ["panic=10", "boot.panic_on_fail"] {
+        assert!(trial["params"].as_array().unwrap().contains(&json!(parameter)), "{trial}");
+    }
+    assert_eq!(seen(found, "installed-without-trial"), &json!(false));
     let keeps = seen(found, "installed-keeps-networks");
     assert_eq!(keeps["files"], json!(["/etc/wpa_supplicant/cygnet-carried.conf"]));
     assert_eq!(keeps["before"], json!(["wpa_supplicant.service"]));

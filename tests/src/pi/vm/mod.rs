@@ -148,8 +148,12 @@ impl Machine {
         if let Some(socket) = &self.extras.rig {
             running.rig = Some(Rig::connect(socket, &running.serial)?);
         }
-        if let (Board::Raspi3b { .. }, Some(ssd)) = (&self.board, self.ssds.first()) {
-            raspi3b::replug_at_each_kernel(&running.serial, &running.monitor, ssd)?;
+        match self.board {
+            Board::Raspi3b { .. } => {
+                let ssd = self.ssds.first();
+                raspi3b::replug_at_each_kernel(&running.serial, &running.monitor, ssd, &self.port.mac)?;
+            }
+            Board::Virt { .. } => {}
         }
         Ok(running)
     }
@@ -231,9 +235,7 @@ pub(super) fn comma(path: &Path) -> String {
 /// seen, and the next boot is somebody's to start.
 fn common(machine: &Machine) -> Vec<String> {
     let monitor = format!("unix:{},server=on,wait=off", comma(&machine.monitor));
-    ["-nodefaults", "-display", "none", "-action", "reboot=shutdown", "-qmp", &monitor]
-        .map(str::to_owned)
-        .into()
+    ["-nodefaults", "-display", "none", "-action", "reboot=shutdown", "-qmp", &monitor].map(str::to_owned).into()
 }
 
 /// One drive that is no device yet.

@@ -2,7 +2,7 @@
 //!
 //! Otherwise than a real one: its firmware is not run (QEMU starts U-Boot and hands over the device tree), `/dev/watchdog` resets it at
 //! once when it is opened, it has no serial number, no WiFi and no GPIO of the firmware, and its USB is full speed. dwc2
-//! reports a connection only once, and U-Boot has taken it, so the disk is replugged each time a kernel starts.
+//! reports a connection only once, and U-Boot has taken it, so the hub is replugged each time a kernel starts.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,8 +22,13 @@ pub const COMMAND_LINE: &str = "console=ttyS1,115200 rw panic=-1 systemd.log_col
 
 /// What U-Boot says when a kernel has the machine.
 const KERNEL: &str = "Starting kernel";
-/// QEMU's name of the SSD's device.
-const DEVICE: &str = "ssd0";
+/// QEMU's names of the devices, and where they are plugged in.
+const HUB: &str = "hub0";
+const HUB_PORT: &str = "1";
+const SSD: &str = "ssd0";
+const SSD_PORT: &str = "1.1";
+const NET: &str = "usbnet0";
+const NET_PORT: &str = "1.2";
 
 /// QEMU's arguments.
 pub fn arguments(machine: &Machine, u_boot: &Path, device_tree: &Path) -> Vec<String> {
@@ -39,31 +44,43 @@ pub fn arguments(machine: &Machine, u_boot: &Path, device_tree: &Path) -> Vec<St
     if let Some(card) = &machine.card {
         add(drive(card, "sd"));
     }
+    // A Pi 3's only port of its own leads to a hub on the board, behind which all else is.
+    add(["-device".into(), format!("usb-hub,bus=usb-bus.0,port={HUB_PORT},id={HUB}")]);
     if let Some(ssd) = machine.ssds.first() {
         add(drive(ssd, "none"));
         let serial = &ssd.serial;
-        add(["-device".into(), format!("usb-storage,bus=usb-bus.0,port=1,drive={serial},id={DEVICE},serial={serial}")]);
+        let hung = format!("usb-storage,bus=usb-bus.0,port={SSD_PORT},drive={serial},id={SSD},serial={serial}");
+        add(["-device".into(), hung]);
     }
     add(["-netdev".into(), format!("tap,id=net0,ifname={},script=no,downscript=no", machine.port.tap)]);
-    add(["-device".into(), format!("usb-net,bus=usb-bus.0,netdev=net0,mac={}", machine.port.mac)]);
+    let hung = format!("usb-net,bus=usb-bus.0,port={NET_PORT},netdev=net0,id={NET},mac={}", machine.port.mac);
+    add(["-device".into(), hung]);
     arguments
 }
 
-/// Pulls the SSD and plugs it in again whenever U-Boot hands over to a kernel, for as long as the machine is on.
+/// Pulls the hub with all behind it and plugs it in again whenever U-Boot hands over to a kernel, for as long as the machine is on.
 ///
 /// # Errors
 /// If no thread can be started.
-pub fn replug_at_each_kernel(serial: &Serial, monitor: &Arc<Mutex<Qmp>>, ssd: &Disk) -> Result<()> {
-    let (serial, monitor, ssd) = (serial.from_now_on(), Arc::clone(monitor), ssd.serial.clone());
+pub fn replug_at_each_kernel(serial: &Serial, monitor: &Arc<Mutex<Qmp>>, ssd: Option<&Disk>, mac: &str) -> Result<()> {
+    let (serial, monitor) = (serial.from_now_on(), Arc::clone(monitor));
+    let mut devices = vec![json!({ "driver": "usb-hub", "bus": "usb-bus.0", "port": HUB_PORT, "id": HUB })];
+    devices.extend(ssd.map(|ssd| {
+        json!({
+            "driver": "usb-storage", "bus": "usb-bus.0", "port": SSD_PORT, "drive": ssd.serial, "id": SSD, "serial": ssd.serial,
+        })
+    }));
+    devices.push(json!({
+        "driver": "usb-net", "bus": "usb-bus.0", "port": NET_PORT, "netdev": "net0", "id": NET, "mac": mac,
+    }));
     let replug = move || {
         // Ends when the console does.
         while serial.wait(KERNEL, Duration::from_secs(24 * 60 * 60)).is_ok() {
             let mut qmp = monitor.lock().unwrap_or_else(PoisonError::into_inner);
-            let plugged = json!({
-                "driver": "usb-storage", "bus": "usb-bus.0", "port": "1", "drive": ssd, "id": DEVICE, "serial": ssd,
-            });
-            if let Err(error) = qmp.unplug(DEVICE).and_then(|()| qmp.plug(&plugged)) {
-                eprintln!("virtual Pi: replugging the SSD: {error:#}");
+            let ids = devices.iter().rev().filter_map(|device| device["id"].as_str());
+            let done = ids.map(|id| qmp.unplug(id)).collect::<Result<()>>();
+            if let Err(error) = done.and_then(|()| devices.iter().try_for_each(|device| qmp.plug(device))) {
+                eprintln!("virtual Pi: replugging USB: {error:#}");
             }
         }
     };
