@@ -1,4 +1,4 @@
-# What `nixosModules.installed` puts into a system, in the words of the units that it makes: the announcement, and the
+# What `nixosModules.installed` puts into a system, in the words of the units that it makes: the announcement, the trial, and the
 # networks that were carried over, for wpa_supplicant.
 {
   settings,
@@ -23,6 +23,13 @@ in
   };
 
   files = {
+    ".directories/systemd/system/cygnet-trial.service" = settings.installed.trial;
+    ".directories/systemd/system/cygnet-trial-emergency.service" = settings.installed.trialEmergency;
+    # An emulated start on a machine that others want, too, takes its time.
+    ".directories/systemd/system/cygnet-trial.service.d/deadline.conf" = ''
+      [Service]
+      Environment=CYGNET_TRIAL=30m
+    '';
     ".directories/systemd/system/cygnet-carried.service" = ''
       [Unit]
       Description=Writes down the wireless networks by which this system was installed
@@ -74,6 +81,8 @@ in
   wants = [
     "multi-user.target.wants/cygnet-carried.service"
     "multi-user.target.wants/cygnet-installed.service"
+    "sysinit.target.wants/cygnet-trial.service"
+    "emergency.target.wants/cygnet-trial-emergency.service"
     "multi-user.target.wants/wpa_supplicant-wlan0.service"
   ];
 }

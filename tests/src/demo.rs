@@ -105,7 +105,7 @@ fn install(clock: &mut Clock, pi: &mut Pi, site: &Site, system: &closure::Closur
         let arguments = [&["install", &host, "--yes", &digest, "--json"], &what[..]].concat();
         let command = site.cygnet(pi, &arguments);
         site.install_through_reboot(command, pi, |pi| {
-            heading("The Pi reboots, without its card: its firmware starts U-Boot, which finds the SSD");
+            heading("The Pi reboots, with its card in: U-Boot on the card begins the trial of what is on the SSD");
             // The same network, in the air around the system that was installed.
             pi.air().set(&home())
         })

@@ -3,6 +3,7 @@
 use crate::host::run::trace;
 use crate::pi::{Lan, Pi};
 use anyhow::{Context, Result, ensure};
+use cygnet_protocol::boot::environment::says;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -64,8 +65,8 @@ impl Site {
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().context("starting cygnet")
     }
 
-    /// Runs `cygnet install … --json` to its end. When the Pi reboots, somebody pulls its card, because its firmware would
-    /// start the card's system again; then it calls `rebooted`. Returns the summary.
+    /// Runs `cygnet install … --json` to its end. The Pi reboots by itself, with its card in; when its U-Boot begins the trial of
+    /// what is on the SSD, `rebooted` is called. Returns the summary.
     ///
     /// # Errors
     /// If it fails, prints no summary, or the Pi can't be started again.
@@ -80,22 +81,22 @@ impl Site {
         let lines = std::thread::spawn(move || {
             BufReader::new(output).lines().map_while(Result::ok).filter(|line| line.contains("\"summary\"")).last()
         });
+        pi.let_it_reboot()?;
+        let console = pi.serial()?.from_now_on();
         let mut started_again = false;
         let status = loop {
             if let Some(status) = child.try_wait().context("waiting for cygnet")? {
                 break status;
             }
-            if !started_again && !pi.is_on() {
-                eprintln!("somebody pulls the card: the Pi would start from it again");
-                pi.pull_card()?;
-                pi.power_on()?;
+            ensure!(pi.is_on(), "the Pi went off:\n{}", console.last_lines());
+            if !started_again && console.wait(says::TRIAL, Duration::ZERO).is_ok() {
                 started_again = true;
                 rebooted(pi)?;
             }
             std::thread::sleep(Duration::from_millis(200));
         };
         ensure!(status.success(), "cygnet install ended with {status}");
-        ensure!(started_again, "the Pi did not reboot");
+        ensure!(started_again, "the Pi has not begun a trial");
         let summary = lines.join().ok().flatten().context("finding the summary in cygnet's output")?;
         serde_json::from_str(&summary).context("parsing cygnet's summary")
     }

@@ -40,17 +40,17 @@ impl std::str::FromStr for Wish {
 pub fn run(wish: Wish, reboot: bool) -> ExitCode {
     match carry_out(wish) {
         Ok(text) => {
-            println!("{text}");
+            crate::say::out(&text);
             match reboot.then(|| crate::run::capture(&["systemctl", "reboot"])) {
                 Some(Err(error)) => {
-                    eprintln!("cygnetd: rebooting: {error}");
+                    crate::say::err(&format!("cygnetd: rebooting: {error}"));
                     ExitCode::FAILURE
                 }
                 Some(Ok(_)) | None => ExitCode::SUCCESS,
             }
         }
         Err(fault) => {
-            eprintln!("cygnetd: {fault}");
+            crate::say::err(&format!("cygnetd: {fault}"));
             ExitCode::FAILURE
         }
     }

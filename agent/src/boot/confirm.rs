@@ -34,15 +34,15 @@ enum Outcome {
 pub fn run() -> ExitCode {
     match confirm() {
         Ok(Outcome::Confirmed) => {
-            println!("confirmed: the SSD starts from now on; the card stays in, as switch and rescue");
+            crate::say::out("confirmed: the SSD starts from now on; the card stays in, as switch and rescue");
             ExitCode::SUCCESS
         }
         Ok(Outcome::Nothing(why)) => {
-            println!("nothing to confirm: {why}");
+            crate::say::out(&format!("nothing to confirm: {why}"));
             ExitCode::from(NOTHING)
         }
         Err(fault) => {
-            eprintln!("cygnetd: {fault}");
+            crate::say::err(&format!("cygnetd: {fault}"));
             ExitCode::FAILURE
         }
     }

@@ -94,17 +94,17 @@ fn decide(seen: Seen) -> Do {
 pub fn run(options: &Options) -> ExitCode {
     let board = Identity::read().board;
     let Some((mut switch, number)) = look_patiently(&board) else {
-        println!("there is no card with a switch; this system starts by itself");
+        crate::say::out("there is no card with a switch; this system starts by itself");
         return ExitCode::SUCCESS;
     };
-    println!("the card's switch: {switch}");
+    crate::say::out(&format!("the card's switch: {switch}"));
     let on_trial = matches!(switch, Switch::Gone { .. });
     if on_trial && let Err(error) = fs::write(ON_TRIAL, "") {
-        eprintln!("cygnetd: {ON_TRIAL} was not written: {error}");
+        crate::say::err(&format!("cygnetd: {ON_TRIAL} was not written: {error}"));
     }
     if switch == (Switch::Stay { starts: 0 }) && !options.emergency {
-        eprintln!(
-            "cygnetd: U-Boot has not counted this start: the card could not be written, or somebody has confirmed it since"
+        crate::say::err(
+            "cygnetd: U-Boot has not counted this start: the card could not be written, or somebody has confirmed it since",
         );
     }
     let (mut up_since, mut looks) = (None, 0);
@@ -129,11 +129,11 @@ pub fn run(options: &Options) -> ExitCode {
             Do::Done => {
                 keep(End::Confirmed, &number, options);
                 let _ = fs::remove_file(ON_TRIAL);
-                println!("confirmed: this system starts from now on");
+                crate::say::out("confirmed: this system starts from now on");
                 return ExitCode::SUCCESS;
             }
             Do::Reboot(end) => {
-                eprintln!("cygnetd: {}; rebooting", why(end));
+                crate::say::err(&format!("cygnetd: {}; rebooting", why(end)));
                 keep(end, &number, options);
                 return reboot();
             }
@@ -177,11 +177,11 @@ fn look(board: &str) -> Option<(Switch, String)> {
 fn clear(board: &str) -> ExitCode {
     match change(board, Act::Clear) {
         Ok(_) => {
-            println!("this system is up; its start is counted as a good one");
+            crate::say::out("this system is up; its start is counted as a good one");
             ExitCode::SUCCESS
         }
         Err(fault) => {
-            eprintln!("cygnetd: {fault}");
+            crate::say::err(&format!("cygnetd: {fault}"));
             ExitCode::FAILURE
         }
     }
@@ -194,7 +194,7 @@ fn is_up() -> bool {
 
 fn keep(end: End, number: &str, options: &Options) {
     if let Err(error) = journal::keep(end, number, options.boot.as_deref()) {
-        eprintln!("cygnetd: no log of the trial was kept: {error}");
+        crate::say::err(&format!("cygnetd: no log of the trial was kept: {error}"));
     }
 }
 
@@ -202,7 +202,7 @@ fn keep(end: End, number: &str, options: &Options) {
 fn reboot() -> ExitCode {
     for force in [&["systemctl", "reboot"][..], &["systemctl", "--force", "reboot"]] {
         if let Err(error) = capture(&[&["timeout", "30"], force].concat()) {
-            eprintln!("cygnetd: {error}");
+            crate::say::err(&format!("cygnetd: {error}"));
         }
         std::thread::sleep(MERCY);
     }
@@ -210,7 +210,7 @@ fn reboot() -> ExitCode {
     match rustix::system::reboot(rustix::system::RebootCommand::Restart) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("cygnetd: rebooting: {error}");
+            crate::say::err(&format!("cygnetd: rebooting: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -13,6 +13,10 @@ stop() {
     echo "  likely cause: $2"
     echo "  what to do:   $3"
   } > /dev/console
+  # As NixOS has it: the end of the first process is a panic, and `panic=` reboots.
+  case " $(cat /proc/cmdline) " in
+    *" boot.panic_on_fail "*) exit 1 ;;
+  esac
   while :; do sleep 3600; done
 }
 

@@ -101,6 +101,10 @@ pub struct Installed {
     pub agent: String,
     /// The text of `cygnet-installed.service`.
     pub unit: &'static str,
+    /// The text of `cygnet-trial.service`.
+    pub trial: &'static str,
+    /// The text of `cygnet-trial-emergency.service`.
+    pub trial_emergency: &'static str,
     /// The rig's programs: name, text.
     pub rig: BTreeMap<&'static str, &'static str>,
 }
@@ -156,6 +160,8 @@ pub fn gather(cache_dir: &Path, settings: &Settings) -> Result<Inputs> {
     let installed = settings.agent.as_ref().map(|agent| Installed {
         agent: agent.display().to_string(),
         unit: include_str!("../../../agent/systemd/cygnet-installed.service"),
+        trial: include_str!("../../../agent/systemd/cygnet-trial.service"),
+        trial_emergency: include_str!("../../../agent/systemd/cygnet-trial-emergency.service"),
         rig: air::PROGRAMS.iter().copied().collect(),
     });
     Ok(Inputs {
@@ -170,7 +176,7 @@ pub fn gather(cache_dir: &Path, settings: &Settings) -> Result<Inputs> {
         host_id: settings.host_id.clone(),
         version: "26.05.20260501.cygnet".into(),
         authorized_key: settings.authorized_key.clone(),
-        kernel_params: "console=ttyAMA0 loglevel=4 panic=-1 systemd.log_color=0".into(),
+        kernel_params: "console=ttyAMA0 loglevel=4 panic=10 boot.panic_on_fail systemd.log_color=0".into(),
         installed,
     })
 }

@@ -298,6 +298,11 @@ impl<'a> Builder<'a> {
         for (name, bytes) in &self.fat {
             card::write_fat(&image, name, bytes)?;
         }
+        if self.raspi3b {
+            let environment = &self.parts.firmware.environment_pi3;
+            let bytes = fs::read(environment).with_context(|| format!("reading {}", environment.display()))?;
+            card::write_fat(&image, "uboot.env", &bytes)?;
+        }
         let ssds = self.ssds.iter().map(|(serial, size)| Disk::blank(serial, dir.join(format!("{serial}.img")), *size));
         let ssds = ssds.collect::<Result<_>>()?;
         Ok((Some(Disk { serial: CARD_SERIAL.into(), image, format: Format::Raw }), ssds))

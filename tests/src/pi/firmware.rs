@@ -15,7 +15,7 @@ use super::packages::{self, Arch};
 use super::{cache, unpacked};
 
 /// Increased whenever what is made of the packages changes.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// What config.txt says; the filters are Raspberry Pi's (documentation, config.txt, “conditional filters”).
 const CONFIG: &str = "\
@@ -37,6 +37,8 @@ avoid_warnings=1
 
 /// U-Boot of QEMU's own board, in its package.
 const U_BOOT_VIRT: &str = "usr/lib/u-boot/qemu_arm64/u-boot.bin";
+/// The Pi 3's.
+const U_BOOT_PI3: &str = "usr/lib/u-boot/rpi_3/u-boot.bin";
 /// The image of that board's second flash, which QEMU wants whole.
 const FLASH: &str = "environment.img";
 const FLASH_SIZE: u64 = 64 << 20;
@@ -53,6 +55,8 @@ pub struct Firmware {
     pub files: Vec<(String, PathBuf)>,
     /// U-Boot of the Pi 3.
     pub u_boot_pi3: PathBuf,
+    /// The environment that a Pi 3's card has for it.
+    pub environment_pi3: PathBuf,
     /// The Pi 3's device tree.
     pub tree_pi3: PathBuf,
     /// U-Boot of QEMU's own board.
@@ -77,12 +81,14 @@ pub fn firmware(cache_dir: &Path, kernel: &Kernel) -> Result<Firmware> {
         debs.iter().try_for_each(|deb| deb.unpack(out, &["./usr/share/*"]))?;
         fs::write(out.join("config.txt"), CONFIG).context("writing config.txt")?;
         let binary = fs::read(out.join(U_BOOT_VIRT)).context("reading the virtual board's U-Boot")?;
-        write_flash(&out.join(FLASH), &flash(&binary)?)
+        write_flash(&out.join(FLASH), &flash(&binary)?)?;
+        let binary = fs::read(out.join(U_BOOT_PI3)).context("reading the Pi 3's U-Boot")?;
+        fs::write(out.join("uboot-pi3.env"), pi3_environment(&binary)?).context("writing uboot-pi3.env")
     })?;
     let blobs = entry.join("usr/lib/raspi-firmware");
     let mut files = vec![
         ("config.txt".to_owned(), entry.join("config.txt")),
-        ("u-boot-rpi3.bin".to_owned(), entry.join("usr/lib/u-boot/rpi_3/u-boot.bin")),
+        ("u-boot-rpi3.bin".to_owned(), entry.join(U_BOOT_PI3)),
         ("u-boot-rpi4.bin".to_owned(), entry.join("usr/lib/u-boot/rpi_4/u-boot.bin")),
         // The virtual board's does not come from there, but whoever looks for U-Boot on the card finds the one that runs.
         ("u-boot.bin".to_owned(), entry.join(U_BOOT_VIRT)),
@@ -97,7 +103,8 @@ pub fn firmware(cache_dir: &Path, kernel: &Kernel) -> Result<Firmware> {
     }
     files.sort();
     let firmware = Firmware {
-        u_boot_pi3: entry.join("usr/lib/u-boot/rpi_3/u-boot.bin"),
+        u_boot_pi3: entry.join(U_BOOT_PI3),
+        environment_pi3: entry.join("uboot-pi3.env"),
         u_boot_virt: entry.join(U_BOOT_VIRT),
         environment_virt: entry.join(FLASH),
         tree_pi3: kernel.root.join(format!("usr/lib/linux-image-{}", kernel.version)).join(PI3_TREE),
@@ -123,11 +130,32 @@ fn flash(u_boot: &[u8]) -> Result<Vec<u8>> {
          if env import -d -c ${{scriptaddr}} {size:x}; then run bootcmd; fi; fi; {}",
         build.scan
     );
-    let kept = build.defaults.iter().filter(|(name, _)| name != "bootcmd");
-    let variables = kept.map(|(name, value)| format!("{name}={value}\0"));
-    let mut data: Vec<u8> = variables.chain([format!("bootcmd={bootcmd}\0")]).collect::<String>().into_bytes();
-    ensure!(data.len() < FLASH_ENVIRONMENT - 5, "the environment is too long for the virtual board's flash");
-    data.resize(FLASH_ENVIRONMENT - 4, 0);
+    binary(&build, &[("bootcmd", &bootcmd)], FLASH_ENVIRONMENT)
+}
+
+/// A `uboot.env` for the Pi 3's card, as an image that has this U-Boot and a kernel of today ships one: what was compiled in, but
+/// for the addresses. Until v2025.10 there are 37 MiB between kernel and initial RAM disk, and Debian's kernel takes more. The
+/// addresses are higher by 48 MiB, as in that release.
+fn pi3_environment(u_boot: &[u8]) -> Result<Vec<u8>> {
+    let build = Build::find("u-boot-rpi3.bin", u_boot).context("looking into the Pi 3's U-Boot")?;
+    let moved = [
+        ("scriptaddr", "0x05400000"),
+        ("pxefile_addr_r", "0x05500000"),
+        ("fdt_addr_r", "0x05600000"),
+        ("ramdisk_addr_r", "0x05700000"),
+        ("preboot", ""),
+    ];
+    binary(&build, &moved, environment::SIZE)
+}
+
+/// U-Boot's binary form of an environment (tools/mkenvimage.c): its checksum, `name=value` with a NUL behind each.
+fn binary(build: &Build, changes: &[(&str, &str)], size: usize) -> Result<Vec<u8>> {
+    let kept = build.defaults.iter().filter(|(name, _)| changes.iter().all(|(changed, _)| changed != name));
+    let kept = kept.map(|(name, value)| (name.as_str(), value.as_str()));
+    let variables = kept.chain(changes.iter().copied()).filter(|(_, value)| !value.is_empty());
+    let mut data: Vec<u8> = variables.map(|(name, value)| format!("{name}={value}\0")).collect::<String>().into_bytes();
+    ensure!(data.len() + 5 < size, "the environment of {} is too long", build.file);
+    data.resize(size - 4, 0);
     let mut bytes = crc32fast::hash(&data).to_le_bytes().to_vec();
     bytes.append(&mut data);
     Ok(bytes)

@@ -70,7 +70,7 @@ fn document() -> String {
         let until = field.until.map(|until| until.to_string()).unwrap_or_default();
         let meaning = match (field.until, field.only) {
             (Some(_), _) => {
-                format!("that the layout is not too old; one that has it is refused, with the advice to update disko")
+                "that the layout is not too old; one that has it is refused, with the advice to update disko".to_owned()
             }
             (None, Some((why, instead))) => format!("{}; anything else {why}: {instead}", field.absent.meaning()),
             (None, None) => field.absent.meaning().to_owned(),

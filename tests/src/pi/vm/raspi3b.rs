@@ -77,8 +77,8 @@ pub fn replug_at_each_kernel(serial: &Serial, monitor: &Arc<Mutex<Qmp>>, ssd: Op
         // Ends when the console does.
         while serial.wait(KERNEL, Duration::from_secs(24 * 60 * 60)).is_ok() {
             let mut qmp = monitor.lock().unwrap_or_else(PoisonError::into_inner);
-            let ids = devices.iter().rev().filter_map(|device| device["id"].as_str());
-            let done = ids.map(|id| qmp.unplug(id)).collect::<Result<()>>();
+            let mut ids = devices.iter().rev().filter_map(|device| device["id"].as_str());
+            let done = ids.try_for_each(|id| qmp.unplug(id));
             if let Err(error) = done.and_then(|()| devices.iter().try_for_each(|device| qmp.plug(device))) {
                 eprintln!("virtual Pi: replugging USB: {error:#}");
             }
