@@ -98,6 +98,6 @@ mod tests {
         assert_eq!(record["runs"], "card");
         assert_eq!((&record["next"], &record["type"]), (&"the SSD, on trial".into(), &"switch".into()));
         assert_eq!(super::record("the card starts")["switch"], "the card starts");
-        assert_eq!(printable("a\x1b[2J\nb"), "a?[2J\nb");
+        assert_eq!(printable("a\x1b[2J\nb"), "a\u{fffd}[2J\nb");
     }
 }

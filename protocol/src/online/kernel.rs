@@ -242,6 +242,6 @@ mod tests {
     fn what_the_kernel_quotes_is_made_harmless() {
         let line = format!("brcmfmac: HT Avail timeout \x1b[2J{}", "x".repeat(999));
         let Some(KernelSign::FirmwareDead { line }) = read(&line) else { panic!() };
-        assert!(line.len() <= 160 && !line.contains('\x1b'));
+        assert!(line.chars().count() <= 160 && !line.contains('\x1b'));
     }
 }

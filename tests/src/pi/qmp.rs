@@ -119,7 +119,8 @@ impl Qmp {
     /// If there is no such disk.
     pub fn writes(&mut self, id: &str) -> Result<u64> {
         let all = self.execute("query-blockstats", json!({}))?;
-        let disk = all.as_array().into_iter().flatten().find(|disk| disk["device"] == id);
+        let is_it = |disk: &&Value| disk["device"] == id || disk["node-name"] == id;
+        let disk = all.as_array().into_iter().flatten().find(is_it);
         let disk = disk.with_context(|| format!("QEMU knows no disk {id}: {all}"))?;
         disk["stats"]["wr_operations"].as_u64().context("QEMU does not count writes")
     }

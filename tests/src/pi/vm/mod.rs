@@ -238,6 +238,20 @@ fn common(machine: &Machine) -> Vec<String> {
     ["-nodefaults", "-display", "none", "-action", "reboot=shutdown", "-qmp", &monitor].map(str::to_owned).into()
 }
 
+/// One disk that devices may come to and go from.
+fn node(disk: &Disk) -> [String; 2] {
+    [
+        "-blockdev".into(),
+        format!(
+            "driver={},node-name={},cache.direct=off,cache.no-flush=on,discard=unmap,detect-zeroes=unmap,file.driver=file,\
+             file.filename={}",
+            disk.format.word(),
+            disk.serial,
+            comma(&disk.image)
+        ),
+    ]
+}
+
 /// One drive that is no device yet.
 fn drive(disk: &Disk, interface: &str) -> [String; 2] {
     [

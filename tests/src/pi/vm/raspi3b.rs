@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::{Machine, common, drive};
+use super::{Machine, common, drive, node};
 use crate::pi::disk::Disk;
 use crate::pi::qmp::Qmp;
 use crate::pi::serial::Serial;
@@ -47,7 +47,8 @@ pub fn arguments(machine: &Machine, u_boot: &Path, device_tree: &Path) -> Vec<St
     // A Pi 3's only port of its own leads to a hub on the board, behind which all else is.
     add(["-device".into(), format!("usb-hub,bus=usb-bus.0,port={HUB_PORT},id={HUB}")]);
     if let Some(ssd) = machine.ssds.first() {
-        add(drive(ssd, "none"));
+        // A drive by `-drive` goes with its device.
+        add(node(ssd));
         let serial = &ssd.serial;
         let hung = format!("usb-storage,bus=usb-bus.0,port={SSD_PORT},drive={serial},id={SSD},serial={serial}");
         add(["-device".into(), hung]);
