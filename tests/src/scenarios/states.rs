@@ -15,6 +15,7 @@ use crate::pi::{Parts, Pi, cache};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 /// How the Pi is when a scenario begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,6 +138,15 @@ impl State {
 
     /// Names it by its content.
     pub(super) fn key(self, world: &World) -> Result<String> {
+        if let Some(known) = world.keys.lock().unwrap_or_else(PoisonError::into_inner).get(&self) {
+            return Ok(known.clone());
+        }
+        let key = self.content(world)?;
+        world.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(self, key.clone());
+        Ok(key)
+    }
+
+    fn content(self, world: &World) -> Result<String> {
         let here = world.settings.repository.join("tests");
         let mut parts = vec![self.name().as_bytes().to_vec()];
         parts.push(read(&world.programs.agent)?);

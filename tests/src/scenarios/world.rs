@@ -9,6 +9,7 @@ use crate::site::Site;
 use crate::workshop::Programs;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Output;
@@ -36,6 +37,8 @@ pub struct World {
     from: State,
     pi: Option<Pi>,
     built: Built,
+    /// The names of states by their content, as it was when they were first asked for: somebody may edit meanwhile.
+    pub(super) keys: Arc<Mutex<BTreeMap<State, String>>>,
     scratch: Option<tempfile::TempDir>,
 }
 
@@ -50,6 +53,7 @@ impl World {
             from: State::None,
             pi: None,
             built: Built::default(),
+            keys: Arc::default(),
             scratch: None,
         }
     }
@@ -57,7 +61,7 @@ impl World {
     /// A world for one scenario that begins so. Only closures are common to all.
     pub fn another(&self, from: State) -> World {
         let new = World::new(self.programs.clone(), self.settings.clone(), self.parts.clone());
-        World { from, built: Arc::clone(&self.built), ..new }
+        World { from, built: Arc::clone(&self.built), keys: Arc::clone(&self.keys), ..new }
     }
 
     /// Describes the Pi that a state is of.

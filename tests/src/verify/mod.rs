@@ -10,6 +10,7 @@ use crate::scenarios::{self, Outcome, Scenario, State, World};
 use crate::{crates, host, workshop};
 use anyhow::{Result, bail};
 use schedule::{Job, Next, Plan, Why};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
@@ -118,7 +119,10 @@ fn carry_out(
     steps: &mut Times,
     cache: &Path,
 ) -> Result<Vec<String>> {
-    let made = |state: State| scenarios::is_made(state, world).unwrap_or(false);
+    // All of them are named now, by what the sources are at the beginning.
+    let made: BTreeMap<State, bool> =
+        State::ALL.into_iter().map(|state| Ok((state, scenarios::is_made(state, world)?))).collect::<Result<_>>()?;
+    let made = |state: State| made.get(&state).copied().unwrap_or(false);
     let plan = Plan::new(schedule::jobs(chosen, made), &times::read(cache), request.reverse);
     let total = plan.jobs().len();
     let desk = Desk { plan: Mutex::new(plan), changed: Condvar::new(), total };
