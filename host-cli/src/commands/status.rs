@@ -36,6 +36,10 @@ pub fn run(ui: &Ui, target: &Target) -> Result<()> {
 /// What can be known of a Pi that runs its installed system.
 fn installed(ui: &Ui, target: &Target, error: anyhow::Error) -> Result<()> {
     let Ok(switch) = boot::switch(target, None, false) else { return Err(error) };
+    // On the card there should be an agent, and it is what was asked for.
+    if boot::record(&switch)["runs"] != "ssd" {
+        return Err(error);
+    }
     if ui.json() {
         return ui.record(&boot::record(&switch));
     }

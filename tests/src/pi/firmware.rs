@@ -15,10 +15,12 @@ use super::packages::{self, Arch};
 use super::{cache, unpacked};
 
 /// Increased whenever what is made of the packages changes.
-const RECIPE: u32 = 2;
+const RECIPE: u32 = 3;
 
 /// What config.txt says; the filters are Raspberry Pi's (documentation, config.txt, “conditional filters”).
 const CONFIG: &str = "\
+kernel=u-boot.bin
+
 [pi3]
 kernel=u-boot-rpi3.bin
 

@@ -53,11 +53,7 @@ impl Pi {
         let saved = Saved::at(to.to_owned());
         // What is logged in ends in order; the other end of any other connection is gone without a word.
         self.connection = None;
-        {
-            let mut monitor = self.running()?.monitor();
-            monitor.stop().context("halting the Pi")?;
-            monitor.save(&saved.memory()).context("saving the Pi's state")?;
-        }
+        self.machine.save(self.running()?, &saved.memory())?;
         self.power_cut();
         for disk in self.machine.card.iter().chain(&self.machine.ssds) {
             disk.copy_raw(&saved.image(&disk.serial))?;
@@ -76,7 +72,7 @@ impl Builder<'_> {
     pub fn restore(self, saved: &Saved) -> Result<Pi> {
         let mut pi = self.build_as(saved)?;
         pi.start(Start::Saved(&saved.memory()))?;
-        pi.running()?.go_on()?;
+        pi.machine.take_up(pi.running()?)?;
         pi.wait_ssh(LOGIN).context("logging in on a restored Pi")?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).context("reading this machine's clock")?;
         pi.sh(&format!("date -s @{}", now.as_secs())).context("setting a restored Pi's clock")?;

@@ -5,9 +5,8 @@
 //! [`interruptions`] and [`secrets`] install tiny systems, [`keep`] one beside another. [`layouts`] compares what is made of disko's
 //! layouts with what disko makes, on a Pi with many disks. [`push`] is about how a closure gets there, [`mod@card`] about settings on the FAT
 //! partition, [`nix_copy`] about who else may bring it, and who is trusted. [`whole`] installs the real system and boots it,
-//! [`busy`] does it beside others who want the machine. [`wifi`] has a Pi with a radio and no cable, [`pi3`] is a Raspberry Pi 3 Model B.
+//! [`wifi`] has a Pi with a radio and no cable, [`pi3`] is a Raspberry Pi 3 Model B.
 
-mod busy;
 mod card;
 mod failures;
 mod interruptions;

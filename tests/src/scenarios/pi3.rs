@@ -10,7 +10,12 @@ use serde_json::Value;
 pub const SCENARIOS: &[Scenario] = &[
     Scenario::new("pi3-agent", "the agent says which board this is, and that it runs from the card", State::Pi3, agent),
     Scenario::new("pi3-disks", "card and SSD are told apart, and the card is refused", State::Pi3, disks),
-    Scenario::new("pi3-rules", "what is refused is this board's: what its ROM can't boot from", State::Pi3, rules),
+    Scenario::new(
+        "pi3-rules",
+        "what is refused without the card is this board's: what its ROM can't boot from",
+        State::Pi3,
+        rules,
+    ),
     Scenario::new("pi3-install", "a small system on the SSD behind USB, whole", State::Pi3, install),
 ];
 
@@ -57,7 +62,11 @@ fn rules(world: &mut World) -> Result<()> {
     let link = link(world)?;
     let disko = world.layout(|layout| retarget(layout, &link))?;
     let host = world.host()?;
-    world.expect(&["plan", &host, "--disko", &disko], 13, &[BOARD]).map(drop)
+    // Its ROM starts nothing from a GPT; the U-Boot on its card does.
+    world.expect(&["plan", &host, "--disko", &disko, "--boot-from", "ssd"], 13, &[BOARD])?;
+    let shown = world.expect(&["plan", &host, "--disko", &disko], 0, &[])?;
+    ensure!(shown.contains("from the card: the card stays in"), "the plan does not say how it starts:\n{shown}");
+    world.expect_untouched(SSD)
 }
 
 fn install(world: &mut World) -> Result<()> {

@@ -1,7 +1,6 @@
 //! The whole main job: a card written and told what its Pi must know, its first boot through the air, the real system pushed,
 //! installed, booted through U-Boot, and found to be what was sent.
 
-use super::busy::Loops;
 use super::{BOOT, SSD, Scenario, State, World};
 use crate::closure::Variant;
 use crate::host::run::{run, tool};
@@ -43,7 +42,7 @@ pub const SCENARIOS: &[Scenario] = &[
     ),
     Scenario::new(
         "whole-install",
-        "from the card to the installed system, verified by cygnet itself; beside two loops that want both cores",
+        "from the card to the installed system, by a trial that cygnet confirms; the card stays in",
         State::FirstBoot,
         install,
     )
@@ -241,7 +240,6 @@ fn flake(world: &mut World) -> Result<()> {
 }
 
 pub(super) fn install(world: &mut World) -> Result<()> {
-    let _loops = Loops::start()?;
     let full = world.closure(Variant::Full)?;
     ensure!(full.paths >= 150 && full.nar_size >= 300_000_000, "the closure is too small to prove anything: {full:?}");
     let (toplevel, disko) = (full.toplevel.display().to_string(), full.disko.display().to_string());

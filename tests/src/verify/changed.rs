@@ -52,7 +52,6 @@ const PLACES: &[(&str, Reach)] = &[
     ("tests/src/bench/", Reach::Crates),
     ("tests/src/fuzz.rs", Reach::Crates),
     ("tests/src/demo.rs", Reach::Crates),
-    ("tests/src/scenarios/busy.rs", Reach::Scenarios(&["whole-"])),
     ("tests/src/scenarios/card.rs", Reach::Scenarios(&["card-"])),
     ("tests/src/scenarios/interruptions.rs", Reach::Scenarios(&["cut-"])),
     ("tests/src/scenarios/keep.rs", Reach::Scenarios(&["keep-", "push-"])),

@@ -11,7 +11,7 @@ use crate::{crates, host, workshop};
 use anyhow::{Result, bail};
 use schedule::{Job, Next, Plan, Why};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
 use times::{Lane, Times};
@@ -125,7 +125,7 @@ fn carry_out(
     let made = |state: State| made.get(&state).copied().unwrap_or(false);
     let plan = Plan::new(schedule::jobs(chosen, made), &times::read(cache), request.reverse);
     let total = plan.jobs().len();
-    let desk = Desk { plan: Mutex::new(plan), changed: Condvar::new(), total };
+    let desk = Desk { plan: Mutex::new(plan), changed: Condvar::new(), total, cache: cache.to_owned() };
     // As many as there can be that wait.
     let count = if request.one_by_one { 1 } else { schedule::ROOM };
     let lanes: Vec<(Lane, Times, Vec<String>)> = std::thread::scope(|scope| {
@@ -140,7 +140,6 @@ fn carry_out(
         taken.extend(times);
         failed.extend(names);
     }
-    times::note(cache, &taken)?;
     steps.extend(taken);
     println!("\n{}", times::render(steps, &ends));
     Ok(failed)
@@ -151,6 +150,7 @@ struct Desk {
     plan: Mutex<Plan>,
     changed: Condvar,
     total: usize,
+    cache: PathBuf,
 }
 
 impl Desk {
@@ -169,6 +169,7 @@ impl Desk {
             match ended {
                 Ok(Outcome::Passed) => {
                     eprintln!("{name}: passed in {seconds:.0} s");
+                    self.note(&name, seconds);
                     times.insert(name, seconds);
                 }
                 Ok(Outcome::Failed(error)) => {
@@ -179,6 +180,14 @@ impl Desk {
             }
         }
         (lane, times, failed)
+    }
+
+    /// Notes a time at once: a run that is interrupted has taught something, too.
+    fn note(&self, name: &str, seconds: f64) {
+        let _one_at_a_time = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = times::note(&self.cache, &Times::from([(name.to_owned(), seconds)])) {
+            eprintln!("{error:#}; the next run has another order");
+        }
     }
 
     fn take(&self, lane: &mut Lane) -> Option<(usize, Job)> {

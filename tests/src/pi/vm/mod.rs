@@ -114,7 +114,7 @@ impl Machine {
         let (program, first) = self.emulator.split_first().context("this machine has no emulator")?;
         let mut qemu = lan.command(program);
         qemu.args(first)
-            .args(self.arguments())
+            .args(self.arguments(how))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -158,10 +158,41 @@ impl Machine {
         Ok(running)
     }
 
-    fn arguments(&self) -> Vec<String> {
+    fn arguments(&self, how: Start<'_>) -> Vec<String> {
         match &self.board {
             Board::Virt { u_boot, environment } => virt::arguments(self, u_boot, environment),
-            Board::Raspi3b { u_boot, device_tree } => raspi3b::arguments(self, u_boot, device_tree),
+            Board::Raspi3b { u_boot, device_tree } => raspi3b::arguments(self, how, u_boot, device_tree),
+        }
+    }
+}
+
+impl Machine {
+    /// Saves the state of this machine, which runs, but for its disks. It is halted then.
+    ///
+    /// # Errors
+    /// If a device can't be saved, or there is no room.
+    pub fn save(&self, running: &Running, to: &Path) -> Result<()> {
+        let mut monitor = running.monitor();
+        match self.board {
+            Board::Raspi3b { .. } => raspi3b::prepare_to_save(&mut monitor).context("unplugging the network card")?,
+            Board::Virt { .. } => {}
+        }
+        monitor.stop().context("halting the Pi")?;
+        monitor.save(to).context("saving the Pi's state")
+    }
+
+    /// Lets this machine run, which was restored.
+    ///
+    /// # Errors
+    /// If QEMU refuses.
+    pub fn take_up(&self, running: &Running) -> Result<()> {
+        let mut monitor = running.monitor();
+        monitor.cont()?;
+        match self.board {
+            Board::Raspi3b { .. } => {
+                raspi3b::take_up(&mut monitor, &self.port.mac).context("plugging the network card in")
+            }
+            Board::Virt { .. } => Ok(()),
         }
     }
 }
@@ -196,7 +227,7 @@ impl Running {
         self.monitor().set_link(SECOND_CABLE, plugged)
     }
 
-    /// Lets a machine run that was restored, or halted.
+    /// Lets a machine run that was halted.
     ///
     /// # Errors
     /// If QEMU is gone.

@@ -1,7 +1,7 @@
 //! QEMU's Raspberry Pi 3 Model B: a real SD slot, a USB disk and a USB network card on dwc2, the board's own device tree.
 //!
 //! Otherwise than a real one: its firmware is not run (QEMU starts U-Boot and hands over the device tree), `/dev/watchdog` resets it at
-//! once when it is opened, it has no serial number, no WiFi and no GPIO of the firmware, and its USB is full speed. dwc2
+//! once when it is opened, its network card is replugged when a state is restored, it has no serial number, no WiFi and no GPIO of the firmware, and its USB is full speed. dwc2
 //! reports a connection only once, and U-Boot has taken it, so the hub is replugged each time a kernel starts.
 
 use std::path::Path;
@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Machine, common, drive, node};
+use super::{Machine, Start, common, drive, node};
 use crate::pi::disk::Disk;
 use crate::pi::qmp::Qmp;
 use crate::pi::serial::Serial;
@@ -31,7 +31,7 @@ const NET: &str = "usbnet0";
 const NET_PORT: &str = "1.2";
 
 /// QEMU's arguments.
-pub fn arguments(machine: &Machine, u_boot: &Path, device_tree: &Path) -> Vec<String> {
+pub fn arguments(machine: &Machine, how: Start<'_>, u_boot: &Path, device_tree: &Path) -> Vec<String> {
     let mut arguments = common(machine);
     arguments.extend(
         // One thread: with more of them QEMU is twice as slow on this board.
@@ -54,9 +54,35 @@ pub fn arguments(machine: &Machine, u_boot: &Path, device_tree: &Path) -> Vec<St
         add(["-device".into(), hung]);
     }
     add(["-netdev".into(), format!("tap,id=net0,ifname={},script=no,downscript=no", machine.port.tap)]);
-    let hung = format!("usb-net,bus=usb-bus.0,port={NET_PORT},netdev=net0,id={NET},mac={}", machine.port.mac);
-    add(["-device".into(), hung]);
+    match how {
+        Start::Power => {
+            let hung = format!("usb-net,bus=usb-bus.0,port={NET_PORT},netdev=net0,id={NET},mac={}", machine.port.mac);
+            add(["-device".into(), hung]);
+        }
+        // It was unplugged before the state was saved.
+        Start::Saved(_) => {}
+    }
     arguments
+}
+
+/// Unplugs what QEMU can't save: the network card. Whoever is connected is gone then.
+///
+/// # Errors
+/// If the kernel doesn't let go of it.
+pub fn prepare_to_save(qmp: &mut Qmp) -> Result<()> {
+    qmp.unplug(NET)
+}
+
+/// Plugs it in again; the Pi sees a new cable.
+///
+/// # Errors
+/// If QEMU refuses.
+pub fn take_up(qmp: &mut Qmp, mac: &str) -> Result<()> {
+    qmp.plug(&network(mac))
+}
+
+fn network(mac: &str) -> Value {
+    json!({ "driver": "usb-net", "bus": "usb-bus.0", "port": NET_PORT, "netdev": "net0", "id": NET, "mac": mac })
 }
 
 /// Pulls the hub with all behind it and plugs it in again whenever U-Boot hands over to a kernel, for as long as the machine is on.
@@ -71,9 +97,7 @@ pub fn replug_at_each_kernel(serial: &Serial, monitor: &Arc<Mutex<Qmp>>, ssd: Op
             "driver": "usb-storage", "bus": "usb-bus.0", "port": SSD_PORT, "drive": ssd.serial, "id": SSD, "serial": ssd.serial,
         })
     }));
-    devices.push(json!({
-        "driver": "usb-net", "bus": "usb-bus.0", "port": NET_PORT, "netdev": "net0", "id": NET, "mac": mac,
-    }));
+    devices.push(network(mac));
     let replug = move || {
         // Ends when the console does.
         while serial.wait(KERNEL, Duration::from_secs(24 * 60 * 60)).is_ok() {
