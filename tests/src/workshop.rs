@@ -26,22 +26,32 @@ pub fn programs(and: Option<fn(&Path) -> Result<()>>) -> Result<Programs> {
     let target = target_dir()?;
     let programs =
         Programs { agent: target.join(host::AGENT_TARGET).join("agent/cygnetd"), cygnet: target.join("debug/cygnet") };
-    as_root(|target| {
-        host::ensure_rust_target(host::AGENT_TARGET)?;
-        eprintln!("build: cygnetd for the Pi, cygnet for this machine");
-        cargo(
-            target,
-            &["build", "--quiet", "--package", "cygnet-agent", "--profile", "agent", "--target", host::AGENT_TARGET],
-        )?;
-        cargo(target, &["build", "--quiet", "--package", "cygnet-cli"])?;
-        and.map_or(Ok(()), |and| and(target))
-    })?;
+    as_root(|target| build_in(target, and))?;
     for program in [&programs.agent, &programs.cygnet] {
         if !program.is_file() {
             bail!("{} is missing although the build succeeded", program.display());
         }
     }
     Ok(programs)
+}
+
+/// Builds the programs, `and` more if asked.
+///
+/// # Errors
+/// If a build fails.
+pub fn build(and: Option<fn(&Path) -> Result<()>>) -> Result<()> {
+    build_in(&target_dir()?, and)
+}
+
+fn build_in(target: &Path, and: Option<fn(&Path) -> Result<()>>) -> Result<()> {
+    host::ensure_rust_target(host::AGENT_TARGET)?;
+    eprintln!("build: cygnetd for the Pi, cygnet for this machine");
+    cargo(
+        target,
+        &["build", "--quiet", "--package", "cygnet-agent", "--profile", "agent", "--target", host::AGENT_TARGET],
+    )?;
+    cargo(target, &["build", "--quiet", "--package", "cygnet-cli"])?;
+    and.map_or(Ok(()), |and| and(target))
 }
 
 /// The agent is in every bootstrap image, and in memory on a Pi with 1 GB: bytes.

@@ -150,8 +150,7 @@ impl Machine {
         }
         match self.board {
             Board::Raspi3b { .. } => {
-                let ssd = self.ssds.first();
-                raspi3b::replug_at_each_kernel(&running.serial, &running.monitor, ssd, &self.port.mac)?;
+                raspi3b::replug_at_each_kernel(&running.serial, &running.monitor, self)?;
             }
             Board::Virt { .. } => {}
         }
@@ -174,7 +173,7 @@ impl Machine {
     pub fn save(&self, running: &Running, to: &Path) -> Result<()> {
         let mut monitor = running.monitor();
         match self.board {
-            Board::Raspi3b { .. } => raspi3b::prepare_to_save(&mut monitor).context("unplugging the network card")?,
+            Board::Raspi3b { .. } => raspi3b::unplug(&mut monitor, self).context("unplugging the USB hub")?,
             Board::Virt { .. } => {}
         }
         monitor.stop().context("halting the Pi")?;
@@ -189,9 +188,7 @@ impl Machine {
         let mut monitor = running.monitor();
         monitor.cont()?;
         match self.board {
-            Board::Raspi3b { .. } => {
-                raspi3b::take_up(&mut monitor, &self.port.mac).context("plugging the network card in")
-            }
+            Board::Raspi3b { .. } => raspi3b::plug(&mut monitor, self).context("plugging the USB hub in"),
             Board::Virt { .. } => Ok(()),
         }
     }

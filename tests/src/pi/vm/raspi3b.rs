@@ -1,8 +1,9 @@
 //! QEMU's Raspberry Pi 3 Model B: a real SD slot, a USB disk and a USB network card on dwc2, the board's own device tree.
 //!
 //! Otherwise than a real one: its firmware is not run (QEMU starts U-Boot and hands over the device tree), `/dev/watchdog` resets it at
-//! once when it is opened, its network card is replugged when a state is restored, it has no serial number, no WiFi and no GPIO of the firmware, and its USB is full speed. dwc2
-//! reports a connection only once, and U-Boot has taken it, so the hub is replugged each time a kernel starts.
+//! once when it is opened, it has no serial number, no WiFi and no GPIO of the firmware, and its USB is full speed. dwc2 reports a connection
+//! only once, and U-Boot has taken it, so the hub with all behind it is replugged each time a kernel starts. QEMU saves neither the network card nor
+//! what the hub was asked and has not answered, so the hub is pulled before a state is saved, and plugged in when it is restored.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,67 +45,66 @@ pub fn arguments(machine: &Machine, how: Start<'_>, u_boot: &Path, device_tree: 
     if let Some(card) = &machine.card {
         add(drive(card, "sd"));
     }
-    // A Pi 3's only port of its own leads to a hub on the board, behind which all else is.
-    add(["-device".into(), format!("usb-hub,bus=usb-bus.0,port={HUB_PORT},id={HUB}")]);
     if let Some(ssd) = machine.ssds.first() {
         // A drive by `-drive` goes with its device.
         add(node(ssd));
-        let serial = &ssd.serial;
-        let hung = format!("usb-storage,bus=usb-bus.0,port={SSD_PORT},drive={serial},id={SSD},serial={serial}");
-        add(["-device".into(), hung]);
     }
     add(["-netdev".into(), format!("tap,id=net0,ifname={},script=no,downscript=no", machine.port.tap)]);
     match how {
         Start::Power => {
-            let hung = format!("usb-net,bus=usb-bus.0,port={NET_PORT},netdev=net0,id={NET},mac={}", machine.port.mac);
-            add(["-device".into(), hung]);
+            for device in hung(machine.ssds.first(), &machine.port.mac) {
+                add(["-device".into(), device.to_string()]);
+            }
         }
-        // It was unplugged before the state was saved.
+        // All of it was unplugged before the state was saved.
         Start::Saved(_) => {}
     }
     arguments
 }
 
-/// Unplugs what QEMU can't save: the network card. Whoever is connected is gone then.
-///
-/// # Errors
-/// If the kernel doesn't let go of it.
-pub fn prepare_to_save(qmp: &mut Qmp) -> Result<()> {
-    qmp.unplug(NET)
-}
-
-/// Plugs it in again; the Pi sees a new cable.
+/// Pulls the hub with all behind it. Whoever is connected is gone then.
 ///
 /// # Errors
 /// If QEMU refuses.
-pub fn take_up(qmp: &mut Qmp, mac: &str) -> Result<()> {
-    qmp.plug(&network(mac))
+pub fn unplug(qmp: &mut Qmp, machine: &Machine) -> Result<()> {
+    let devices = hung(machine.ssds.first(), &machine.port.mac);
+    devices.iter().rev().filter_map(|device| device["id"].as_str()).try_for_each(|id| qmp.unplug(id))
 }
 
-fn network(mac: &str) -> Value {
-    json!({ "driver": "usb-net", "bus": "usb-bus.0", "port": NET_PORT, "netdev": "net0", "id": NET, "mac": mac })
-}
-
-/// Pulls the hub with all behind it and plugs it in again whenever U-Boot hands over to a kernel, for as long as the machine is on.
+/// Plugs the hub in with all behind it.
 ///
 /// # Errors
-/// If no thread can be started.
-pub fn replug_at_each_kernel(serial: &Serial, monitor: &Arc<Mutex<Qmp>>, ssd: Option<&Disk>, mac: &str) -> Result<()> {
-    let (serial, monitor) = (serial.from_now_on(), Arc::clone(monitor));
+/// If QEMU refuses.
+pub fn plug(qmp: &mut Qmp, machine: &Machine) -> Result<()> {
+    hung(machine.ssds.first(), &machine.port.mac).iter().try_for_each(|device| qmp.plug(device))
+}
+
+/// What hangs at the USB, in the order in which it is plugged in. A Pi 3's only port of its own leads to a hub on the board, behind
+/// which all else is.
+fn hung(ssd: Option<&Disk>, mac: &str) -> Vec<Value> {
     let mut devices = vec![json!({ "driver": "usb-hub", "bus": "usb-bus.0", "port": HUB_PORT, "id": HUB })];
     devices.extend(ssd.map(|ssd| {
         json!({
             "driver": "usb-storage", "bus": "usb-bus.0", "port": SSD_PORT, "drive": ssd.serial, "id": SSD, "serial": ssd.serial,
         })
     }));
-    devices.push(network(mac));
+    devices.push(
+        json!({ "driver": "usb-net", "bus": "usb-bus.0", "port": NET_PORT, "netdev": "net0", "id": NET, "mac": mac }),
+    );
+    devices
+}
+
+/// Pulls the hub with all behind it and plugs it in again whenever U-Boot hands over to a kernel, for as long as the machine is on.
+///
+/// # Errors
+/// If no thread can be started.
+pub fn replug_at_each_kernel(serial: &Serial, monitor: &Arc<Mutex<Qmp>>, machine: &Machine) -> Result<()> {
+    let (serial, monitor, machine) = (serial.from_now_on(), Arc::clone(monitor), machine.clone());
     let replug = move || {
         // Ends when the console does.
         while serial.wait(KERNEL, Duration::from_secs(24 * 60 * 60)).is_ok() {
             let mut qmp = monitor.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut ids = devices.iter().rev().filter_map(|device| device["id"].as_str());
-            let done = ids.try_for_each(|id| qmp.unplug(id));
-            if let Err(error) = done.and_then(|()| devices.iter().try_for_each(|device| qmp.plug(device))) {
+            if let Err(error) = unplug(&mut qmp, &machine).and_then(|()| plug(&mut qmp, &machine)) {
                 eprintln!("virtual Pi: replugging USB: {error:#}");
             }
         }
