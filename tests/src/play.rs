@@ -82,8 +82,9 @@ impl Request {
 
     fn state(&self) -> Result<State> {
         let wanted = self.state.as_deref().unwrap_or(State::Waiting.name());
-        let names = || State::ALL.map(State::name).join(", ");
-        let state = State::ALL.into_iter().find(|state| state.name() == wanted);
+        let all = || State::ALL.into_iter().chain([State::Pi3]);
+        let names = || all().map(State::name).collect::<Vec<_>>().join(", ");
+        let state = all().find(|state| state.name() == wanted);
         state.with_context(|| format!("there is no state {wanted}; there are {}", names()))
     }
 }

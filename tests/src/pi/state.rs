@@ -72,7 +72,7 @@ impl Builder<'_> {
     pub fn restore(self, saved: &Saved) -> Result<Pi> {
         let mut pi = self.build_as(saved)?;
         pi.start(Start::Saved(&saved.memory()))?;
-        pi.machine.take_up(pi.running()?)?;
+        pi.running()?.go_on()?;
         pi.wait_ssh(LOGIN).context("logging in on a restored Pi")?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).context("reading this machine's clock")?;
         pi.sh(&format!("date -s @{}", now.as_secs())).context("setting a restored Pi's clock")?;

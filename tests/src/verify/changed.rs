@@ -33,11 +33,11 @@ const PLACES: &[(&str, Reach)] = &[
     ("protocol/tests/", Reach::Crates),
     ("protocol/src/online/", Reach::Scenarios(&["wifi-", "whole-"])),
     ("protocol/src/card/", Reach::Scenarios(&["card-", "whole-", "wifi-"])),
-    ("protocol/src/disko/", Reach::Scenarios(&["refuse", "layout-", "step-", "mode-", "secret-", "whole-", "pi3-"])),
+    ("protocol/src/disko/", Reach::Scenarios(&["refuse", "layout-", "step-", "mode-", "secret-", "whole-", "pi3"])),
     ("agent/tests/", Reach::Crates),
     ("agent/src/online/", Reach::Scenarios(&["wifi-", "whole-", "card-"])),
     ("agent/src/console/", Reach::Scenarios(&["wifi-", "card-"])),
-    ("agent/src/announce/", Reach::Scenarios(&["wifi-", "whole-", "pi3-"])),
+    ("agent/src/announce/", Reach::Scenarios(&["wifi-", "whole-", "pi3"])),
     ("agent/src/led.rs", Reach::Scenarios(&["wifi-"])),
     ("agent/src/report", Reach::Scenarios(&["wifi-"])),
     ("agent/src/card/", Reach::Scenarios(&["card-", "whole-"])),
@@ -46,7 +46,7 @@ const PLACES: &[(&str, Reach)] = &[
     ("agent/src/worker/", Reach::Scenarios(&["push-"])),
     ("host-cli/tests/", Reach::Crates),
     ("host-cli/src/card/", Reach::Scenarios(&["whole-"])),
-    ("host-cli/src/discover/", Reach::Scenarios(&["wifi-", "whole-", "pi3-"])),
+    ("host-cli/src/discover/", Reach::Scenarios(&["wifi-", "whole-", "pi3"])),
     ("host-cli/src/image/", Reach::Crates),
     ("tests/tests/", Reach::Crates),
     ("tests/src/bench/", Reach::Crates),
@@ -58,7 +58,7 @@ const PLACES: &[(&str, Reach)] = &[
     ("tests/src/scenarios/layouts/", Reach::Scenarios(&["layout-"])),
     ("tests/src/scenarios/modes.rs", Reach::Scenarios(&["mode-"])),
     ("tests/src/scenarios/nix_copy.rs", Reach::Scenarios(&["push-"])),
-    ("tests/src/scenarios/pi3.rs", Reach::Scenarios(&["pi3-"])),
+    ("tests/src/scenarios/pi3.rs", Reach::Scenarios(&["pi3"])),
     ("tests/src/scenarios/push.rs", Reach::Scenarios(&["push-"])),
     ("tests/src/scenarios/refusals.rs", Reach::Scenarios(&["refuse"])),
     ("tests/src/scenarios/secrets.rs", Reach::Scenarios(&["secret-"])),
@@ -149,7 +149,7 @@ mod tests {
     fn what_is_not_known_touches_everything() {
         let touched = Touched::by(&["agent/src/agent.rs"]);
         assert!(touched.scenario("wifi-full") && touched.crates());
-        assert!(Touched::by(&["new/thing.rs"]).scenario("pi3-rules"));
+        assert!(Touched::by(&["new/thing.rs"]).scenario("pi3"));
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub fn jobs(chosen: &[Scenario], made: impl Fn(State) -> bool) -> Vec<Job> {
     let mut missing = BTreeSet::new();
     let mut wanted: Vec<State> = chosen.iter().map(|scenario| scenario.from).collect();
     while let Some(state) = wanted.pop() {
-        if state != State::None && !made(state) && !left_behind.contains(&state) && missing.insert(state) {
+        if state.is_saved() && !made(state) && !left_behind.contains(&state) && missing.insert(state) {
             wanted.push(state.before());
         }
     }
@@ -117,7 +117,11 @@ impl Plan {
         let own = |job: &Job| times.get(&job.name()).copied().unwrap_or(UNKNOWN);
         let weights = jobs.iter().map(|job| own(job) + behind(job, &jobs, &own)).collect();
         let made_here: BTreeSet<State> = jobs.iter().filter_map(Job::makes).collect();
-        let settled = State::ALL.into_iter().chain([State::None]).filter(|state| !made_here.contains(state)).collect();
+        let settled = State::ALL
+            .into_iter()
+            .chain([State::None, State::Pi3])
+            .filter(|state| !made_here.contains(state))
+            .collect();
         Plan { waiting: (0..jobs.len()).collect(), running: BTreeSet::new(), weights, jobs, settled, reverse }
     }
 

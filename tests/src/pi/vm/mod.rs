@@ -12,7 +12,7 @@ use std::process::{Child, ChildStdin, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::fs::{OFlags, fcntl_setfl};
 
 use super::disk::Disk;
@@ -114,7 +114,7 @@ impl Machine {
         let (program, first) = self.emulator.split_first().context("this machine has no emulator")?;
         let mut qemu = lan.command(program);
         qemu.args(first)
-            .args(self.arguments(how))
+            .args(self.arguments())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -157,40 +157,25 @@ impl Machine {
         Ok(running)
     }
 
-    fn arguments(&self, how: Start<'_>) -> Vec<String> {
+    fn arguments(&self) -> Vec<String> {
         match &self.board {
             Board::Virt { u_boot, environment } => virt::arguments(self, u_boot, environment),
-            Board::Raspi3b { u_boot, device_tree } => raspi3b::arguments(self, how, u_boot, device_tree),
+            Board::Raspi3b { u_boot, device_tree } => raspi3b::arguments(self, u_boot, device_tree),
         }
     }
-}
 
-impl Machine {
     /// Saves the state of this machine, which runs, but for its disks. It is halted then.
     ///
     /// # Errors
-    /// If a device can't be saved, or there is no room.
+    /// If this board or a device can't be saved, or there is no room.
     pub fn save(&self, running: &Running, to: &Path) -> Result<()> {
-        let mut monitor = running.monitor();
         match self.board {
-            Board::Raspi3b { .. } => raspi3b::unplug(&mut monitor, self).context("unplugging the USB hub")?,
+            Board::Raspi3b { .. } => bail!("QEMU does not save all of a Raspberry Pi 3"),
             Board::Virt { .. } => {}
         }
+        let mut monitor = running.monitor();
         monitor.stop().context("halting the Pi")?;
         monitor.save(to).context("saving the Pi's state")
-    }
-
-    /// Lets this machine run, which was restored.
-    ///
-    /// # Errors
-    /// If QEMU refuses.
-    pub fn take_up(&self, running: &Running) -> Result<()> {
-        let mut monitor = running.monitor();
-        monitor.cont()?;
-        match self.board {
-            Board::Raspi3b { .. } => raspi3b::plug(&mut monitor, self).context("plugging the USB hub in"),
-            Board::Virt { .. } => Ok(()),
-        }
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Otherwise than a real one: its firmware is not run (QEMU starts U-Boot and hands over the device tree), `/dev/watchdog` resets it at
 //! once when it is opened, it has no serial number, no WiFi and no GPIO of the firmware, and its USB is full speed. dwc2 reports a connection
-//! only once, and U-Boot has taken it, so the hub with all behind it is replugged each time a kernel starts. QEMU saves neither the network card nor
-//! what the hub was asked and has not answered, so the hub is pulled before a state is saved, and plugged in when it is restored.
+//! only once, and U-Boot has taken it, so the hub with all behind it is replugged each time a kernel starts. Its state can't be saved: QEMU forgets interrupts that wait at its
+//! bcm2836_control, and what was asked of the USB.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{Machine, Start, common, drive, node};
+use super::{Machine, common, drive, node};
 use crate::pi::disk::Disk;
 use crate::pi::qmp::Qmp;
 use crate::pi::serial::Serial;
@@ -32,7 +32,7 @@ const NET: &str = "usbnet0";
 const NET_PORT: &str = "1.2";
 
 /// QEMU's arguments.
-pub fn arguments(machine: &Machine, how: Start<'_>, u_boot: &Path, device_tree: &Path) -> Vec<String> {
+pub fn arguments(machine: &Machine, u_boot: &Path, device_tree: &Path) -> Vec<String> {
     let mut arguments = common(machine);
     arguments.extend(
         // One thread: with more of them QEMU is twice as slow on this board.
@@ -50,32 +50,20 @@ pub fn arguments(machine: &Machine, how: Start<'_>, u_boot: &Path, device_tree: 
         add(node(ssd));
     }
     add(["-netdev".into(), format!("tap,id=net0,ifname={},script=no,downscript=no", machine.port.tap)]);
-    match how {
-        Start::Power => {
-            for device in hung(machine.ssds.first(), &machine.port.mac) {
-                add(["-device".into(), device.to_string()]);
-            }
-        }
-        // All of it was unplugged before the state was saved.
-        Start::Saved(_) => {}
+    for device in hung(machine.ssds.first(), &machine.port.mac) {
+        add(["-device".into(), device.to_string()]);
     }
     arguments
 }
 
 /// Pulls the hub with all behind it. Whoever is connected is gone then.
-///
-/// # Errors
-/// If QEMU refuses.
-pub fn unplug(qmp: &mut Qmp, machine: &Machine) -> Result<()> {
+fn unplug(qmp: &mut Qmp, machine: &Machine) -> Result<()> {
     let devices = hung(machine.ssds.first(), &machine.port.mac);
     devices.iter().rev().filter_map(|device| device["id"].as_str()).try_for_each(|id| qmp.unplug(id))
 }
 
 /// Plugs the hub in with all behind it.
-///
-/// # Errors
-/// If QEMU refuses.
-pub fn plug(qmp: &mut Qmp, machine: &Machine) -> Result<()> {
+fn plug(qmp: &mut Qmp, machine: &Machine) -> Result<()> {
     hung(machine.ssds.first(), &machine.port.mac).iter().try_for_each(|device| qmp.plug(device))
 }
 

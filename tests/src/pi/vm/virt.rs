@@ -67,7 +67,7 @@ pub fn arguments(machine: &Machine, u_boot: &Path, environment: &Path) -> Vec<St
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Board, Extras, Start};
+    use super::super::{Board, Extras};
     use super::*;
     use crate::pi::disk::{Disk, Format};
     use crate::pi::net::Port;
@@ -92,7 +92,7 @@ mod tests {
             monitor: "/run/qmp".into(),
             extras: Extras::default(),
         };
-        let line = machine.arguments(Start::Power).join(" ");
+        let line = machine.arguments().join(" ");
         assert!(line.find("serial=CARD").unwrap() < line.find("serial=SSD").unwrap());
         assert!(line.contains("file=/x,,y/SSD"), "{line}");
         assert!(line.ends_with("-bios /u-boot.bin"), "{line}");
