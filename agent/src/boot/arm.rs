@@ -5,9 +5,10 @@
 use super::confirm::note_change;
 use super::{file, place, vcio};
 use crate::firmware::{Firmware, FirmwareError};
+use cygnet_protocol::boot::ENVIRONMENT;
 use cygnet_protocol::boot::build::{self, Build, NoSwitch};
 use cygnet_protocol::boot::config_txt;
-use cygnet_protocol::boot::environment::{Devices, Environment};
+use cygnet_protocol::boot::environment::{Devices, Environment, SIZE};
 use cygnet_protocol::boot::switch::{Act, Switch};
 use cygnet_protocol::boot::way::{Order, Way, way};
 use cygnet_protocol::fault::{Fault, FaultCode, sentence};
@@ -108,7 +109,9 @@ pub fn environment(fat: &Path, board: &str, devices: &Devices) -> Result<(Build,
     if devices.usb && !build.in_fat {
         return Err(refused(NoSwitch::OtherPlace(name)));
     }
-    let environment = Environment::for_card(&build, devices).map_err(refused)?;
+    // Damaged or missing, U-Boot takes what was compiled in.
+    let there = read_bounded(&fat.join(ENVIRONMENT), SIZE).ok().and_then(|file| Environment::parse(&file).ok());
+    let environment = Environment::for_card(&build, devices, there.as_ref()).map_err(refused)?;
     match Environment::parse(&environment.render()) {
         Ok(read) if read == environment => Ok((build, environment)),
         Ok(_) | Err(_) => Err(Fault::internal("The environment for U-Boot is not read as it was written.", build.file)),

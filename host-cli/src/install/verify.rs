@@ -87,6 +87,7 @@ pub fn wait(
     let begun = Instant::now();
     ui.status("Waiting for the installed system to answer …");
     let (mut wrong_keys, mut denied_since, mut told) = (0, None::<Instant>, Instant::now());
+    let mut card_told = false;
     loop {
         // Whoever has a key that nobody knows is not told a password.
         let may_ask = denied_since.is_some() && *key != Key::Any;
@@ -102,10 +103,17 @@ pub fn wait(
             Seen::Nothing(fault) => fault,
         };
         // The card runs again, and its agent knows why.
-        if last.code == FaultCode::NotVerified
-            && let Some(fault) = came_back(target)
-        {
-            return Err(fault.into());
+        if last.code == FaultCode::NotVerified {
+            match back_on_card(target) {
+                Some(Back::Failed(fault)) => return Err(fault.into()),
+                Some(Back::Started) if !card_told => {
+                    card_told = true;
+                    ui.warning(
+                        "the card's system has started again, not the SSD's: switch the Pi off, pull its card, and switch it on",
+                    );
+                }
+                Some(Back::Started) | None => {}
+            }
         }
         wrong_keys = if last.code == FaultCode::HostKeyChanged { wrong_keys + 1 } else { 0 };
         denied_since = match last.code {
@@ -124,16 +132,32 @@ pub fn wait(
     }
 }
 
-/// Why the card's agent runs again, if it does.
-fn came_back(target: &Target) -> Option<Fault> {
-    let (_session, mut control) = control::connect(target).ok()?;
-    of_trial(control.status().ok()?.state)
+/// What the card's agent says if it runs again.
+#[derive(Debug, PartialEq, Eq)]
+enum Back {
+    /// The trial has failed.
+    Failed(Fault),
+    /// It was started, and knows of no trial: this card can't pass on to the SSD.
+    Started,
 }
 
-fn of_trial(state: State) -> Option<Fault> {
+fn back_on_card(target: &Target) -> Option<Back> {
+    let (_session, mut control) = control::connect(target).ok()?;
+    judge(control.status().ok()?.state)
+}
+
+fn judge(state: State) -> Option<Back> {
     match state {
-        State::Failed { fault, .. } => Some(fault).filter(|fault| fault.code == FaultCode::TrialFailed),
-        _ => None,
+        State::Failed { fault, .. } => {
+            Some(fault).filter(|fault| fault.code == FaultCode::TrialFailed).map(Back::Failed)
+        }
+        // The agent that has installed is in none of these until it goes down.
+        State::Waiting => Some(Back::Started),
+        State::Installing { .. }
+        | State::Receiving
+        | State::Interrupted { .. }
+        | State::Installed
+        | State::Rebooting => None,
     }
 }
 
@@ -280,9 +304,12 @@ mod tests {
     fn a_trial_that_failed_is_told_by_the_agent_and_nothing_else_is() {
         use cygnet_protocol::event::Phase;
         let failed = |code| State::Failed { phase: Phase::Handover, fault: Fault::new(code, "w", "c", "r") };
-        assert_eq!(of_trial(failed(FaultCode::TrialFailed)).unwrap().code, FaultCode::TrialFailed);
-        assert_eq!(of_trial(failed(FaultCode::DiskFull)), None);
-        assert_eq!(of_trial(State::Waiting), None);
+        assert!(
+            matches!(judge(failed(FaultCode::TrialFailed)), Some(Back::Failed(fault)) if fault.code == FaultCode::TrialFailed)
+        );
+        assert_eq!(judge(failed(FaultCode::DiskFull)), None);
+        assert_eq!(judge(State::Waiting), Some(Back::Started));
+        assert_eq!(judge(State::Rebooting), None);
     }
 
     #[test]

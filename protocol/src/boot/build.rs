@@ -13,7 +13,7 @@ pub const MOST: usize = 8 * 1024 * 1024;
 /// The longest value that is taken for one, bytes.
 const LONGEST: usize = 8 * 1024;
 /// Without these nothing can be loaded.
-const NEEDED: [&str; 3] = ["scriptaddr", "kernel_addr_r", "ramdisk_addr_r"];
+pub(super) const NEEDED: [&str; 3] = ["scriptaddr", "kernel_addr_r", "ramdisk_addr_r"];
 /// What is called, and by which text in the binary one sees that it is there. Names of commands that end another string
 /// (`env`, `usb`, `test`) share its bytes (ld(1), SHF_MERGE), so their help is looked for.
 const COMMANDS: [(&str, &[u8]); 5] = [
@@ -189,7 +189,7 @@ impl Build {
 }
 
 /// `bootflow scan`, or that with flags.
-fn is_scan(bootcmd: &str) -> bool {
+pub(super) fn is_scan(bootcmd: &str) -> bool {
     let flags = |rest: &str| {
         let letters = rest.strip_prefix(" -");
         letters.is_some_and(|letters| !letters.is_empty() && letters.bytes().all(|b| b.is_ascii_lowercase()))

@@ -1,7 +1,8 @@
 //! The environment that makes U-Boot do as [`super::switch`] says.
 //!
-//! All of it is what was compiled into the binary on the card, but for `bootcmd`, `preboot` (which starts USB, see below) and
-//! `bootdelay` (-2: no key stops it, and no noise on an open serial line). What we add begins with `cygnet`.
+//! All of it is what was compiled into the binary on the card, or what the image's own `uboot.env` had in its place, but for `bootcmd`,
+//! `preboot` (which starts USB, see below) and `bootdelay` (-2: no key stops it, and no noise on an open serial line). What we
+//! add begins with `cygnet`.
 //!
 //! - Nothing is done at USB on the way to the card: up to v2025.10 U-Boot's EFI boot manager comes before `boot_targets` and
 //!   would start an SSD that has `EFI/BOOT/BOOTAA64.EFI`. For the same reason USB is stopped again after an SSD with nothing
@@ -18,6 +19,10 @@ use std::fmt::Write;
 pub const SIZE: usize = 0x4000;
 /// The CRC32 in front.
 const CRC: usize = 4;
+/// Says that the rest is the image's own environment, not the binary's.
+const GIVEN: &str = "cygnet_given";
+/// And this was its preboot.
+const PREBOOT: &str = "cygnet_preboot";
 /// What no variable of a build may be called, and what we may write over.
 const OURS: &str = "cygnet";
 
@@ -78,18 +83,24 @@ pub enum Damaged {
 }
 
 impl Environment {
-    /// The environment for a card with this U-Boot on it.
+    /// The environment for a card with this U-Boot on it, and with this `uboot.env` if it has one.
     ///
     /// # Errors
-    /// If that U-Boot can't start the SSD, or the environment is too long for it.
-    pub fn for_card(build: &Build, devices: &Devices) -> Result<Self, NoSwitch> {
+    /// If that U-Boot can't start the SSD, the card's own environment starts systems in another way, or the new one is too
+    /// long for it.
+    pub fn for_card(build: &Build, devices: &Devices, there: Option<&Environment>) -> Result<Self, NoSwitch> {
         if devices.usb {
             build.with_usb()?;
         }
+        let (base, given) = base(build, there)?;
         let changed = |name: &str| matches!(name, "bootcmd" | "preboot" | "bootdelay") || name.starts_with(OURS);
         let mut variables = vec![("bootcmd".to_owned(), bootcmd()), ("bootdelay".to_owned(), "-2".to_owned())];
-        variables.extend(scripts(build, devices));
-        variables.extend(build.defaults.iter().filter(|(name, value)| !changed(name) && !value.is_empty()).cloned());
+        variables.extend(scripts(build, base, devices));
+        if given {
+            variables.push((GIVEN.to_owned(), "yes".to_owned()));
+            variables.push((PREBOOT.to_owned(), preboot(base).to_owned()));
+        }
+        variables.extend(base.iter().filter(|(name, value)| !changed(name) && !value.is_empty()).cloned());
         let environment = Self { variables };
         match environment.length() {
             bytes if bytes > SIZE => Err(NoSwitch::TooLong { file: build.file.clone(), bytes, most: SIZE }),
@@ -106,7 +117,7 @@ impl Environment {
     /// The value of one.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        value(&self.variables, name)
     }
 
     /// Whether it is one that [`Self::for_card`] has made, of whatever build.
@@ -170,6 +181,34 @@ impl Environment {
     }
 }
 
+/// What the environment is made from: the binary's, or the image's own, which U-Boot takes in its place with all that is in it. Addresses are
+/// in it, for one, moved by whoever found that the kernel lies over the initial RAM disk.
+fn base<'a>(build: &'a Build, there: Option<&'a Environment>) -> Result<(&'a [(String, String)], bool), NoSwitch> {
+    let Some(there) = there else { return Ok((&build.defaults, false)) };
+    // Of whatever release of cygnet.
+    if there.get("cygnet_read").is_some() {
+        let given = there.get(GIVEN).is_some();
+        return Ok((if given { &there.variables } else { &build.defaults }, given));
+    }
+    match there.get("bootcmd") {
+        Some(bootcmd) if !build::is_scan(bootcmd.trim()) => {
+            Err(NoSwitch::OtherWay { file: super::ENVIRONMENT.to_owned(), bootcmd: bootcmd.chars().take(60).collect() })
+        }
+        _ if !build::NEEDED.iter().all(|name| there.get(name).is_some_and(|value| !value.is_empty())) => {
+            Err(NoSwitch::Unknown { file: super::ENVIRONMENT.to_owned(), why: "it lacks load addresses".to_owned() })
+        }
+        _ => Ok((&there.variables, true)),
+    }
+}
+
+fn preboot(base: &[(String, String)]) -> &str {
+    value(base, PREBOOT).or_else(|| value(base, "preboot")).unwrap_or_default()
+}
+
+fn value<'a>(variables: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+}
+
 /// What `echo` says when a start comes to that; the tests in the virtual Pi wait for these.
 pub mod says {
     /// The trial begins.
@@ -206,12 +245,12 @@ fn bootcmd() -> String {
 }
 
 /// The variables that `bootcmd` runs.
-fn scripts(build: &Build, devices: &Devices) -> Vec<(String, String)> {
+fn scripts(build: &Build, base: &[(String, String)], devices: &Devices) -> Vec<(String, String)> {
     let Devices { fat, card, others, .. } = devices;
     let scan = &build.scan;
     let find_card = devices.find_card.as_ref().map(|command| format!("{command}; ")).unwrap_or_default();
     // On a Pi 4 USB is behind PCIe, which the build's own preboot starts first.
-    let preboot = build.get("preboot").unwrap_or_default().trim().trim_end_matches(';').trim();
+    let preboot = preboot(base).trim().trim_end_matches(';').trim();
     let start = match devices.usb {
         false => String::new(),
         true if preboot.contains("usb start") => format!("{preboot}; "),

@@ -176,7 +176,9 @@ pub fn gather(cache_dir: &Path, settings: &Settings) -> Result<Inputs> {
         host_id: settings.host_id.clone(),
         version: "26.05.20260501.cygnet".into(),
         authorized_key: settings.authorized_key.clone(),
-        kernel_params: "console=ttyAMA0 loglevel=4 panic=10 boot.panic_on_fail systemd.log_color=0".into(),
+        kernel_params:
+            "console=ttyAMA0 loglevel=4 panic=10 boot.panic_on_fail systemd.log_color=0 systemd.setenv=CYGNET_TRIAL=30m"
+                .into(),
         installed,
     })
 }

@@ -166,6 +166,31 @@ impl Pi {
         Ok(())
     }
 
+    /// Somebody unplugs the SSD with this serial number from the Pi, which is off.
+    ///
+    /// # Errors
+    /// If the Pi is on, or there is no such SSD.
+    pub fn unplug_ssd(&mut self, serial: &str) -> Result<Disk> {
+        if self.is_on() {
+            bail!("this Pi is on; nobody unplugs {serial} now");
+        }
+        let ssds = &mut self.machine.ssds;
+        let place = ssds.iter().position(|disk| disk.serial == serial);
+        Ok(ssds.remove(place.with_context(|| format!("this Pi has no SSD with the serial number {serial}"))?))
+    }
+
+    /// Somebody plugs an SSD into the Pi, which is off.
+    ///
+    /// # Errors
+    /// If the Pi is on.
+    pub fn plug_ssd(&mut self, disk: Disk) -> Result<()> {
+        if self.is_on() {
+            bail!("this Pi is on; nobody plugs {} in now", disk.serial);
+        }
+        self.machine.ssds.push(disk);
+        Ok(())
+    }
+
     /// A reboot is the machine's own from now on: it starts again by itself. Until then it stays off, and the harness sees that it
     /// wanted to.
     ///

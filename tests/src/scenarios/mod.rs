@@ -4,7 +4,7 @@
 //! and in any order, and beside others. [`World`] is what it has. [`refusals`] never write, [`failures`], [`steps`], [`modes`], [`stale`],
 //! [`interruptions`] and [`secrets`] install tiny systems, [`keep`] one beside another. [`layouts`] compares what is made of disko's
 //! layouts with what disko makes, on a Pi with many disks. [`push`] is about how a closure gets there, [`mod@card`] about settings on the FAT
-//! partition, [`nix_copy`] about who else may bring it, and who is trusted. [`whole`] installs the real system and boots it,
+//! partition, [`nix_copy`] about who else may bring it, and who is trusted. [`whole`] installs the real system and boots it, [`mod@trial`] is about what U-Boot starts then,
 //! [`wifi`] has a Pi with a radio and no cable, [`pi3`] is a Raspberry Pi 3 Model B.
 
 mod card;
@@ -22,6 +22,7 @@ mod secrets;
 mod stale;
 mod states;
 mod steps;
+mod trial;
 mod whole;
 mod wifi;
 mod world;
@@ -54,6 +55,7 @@ pub fn all() -> Vec<Scenario> {
         nix_copy::SCENARIOS,
         layouts::SCENARIOS,
         whole::SCENARIOS,
+        trial::SCENARIOS,
         pi3::SCENARIOS,
     ]
     .into_iter()

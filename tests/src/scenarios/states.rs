@@ -4,6 +4,7 @@
 //! ([`super::Scenario::makes`]). What it is made of names it: programs, card, kernel, QEMU, the machine's parts, and the sources
 //! that make it.
 
+use super::trial;
 use super::whole;
 use super::wifi;
 use super::world::World;
@@ -42,11 +43,13 @@ pub enum State {
     FirstBoot,
     /// The real system was installed, and runs.
     RunsInstalled,
+    /// The real system was installed, and somebody has called the card back, whose agent waits.
+    BackOnCard,
 }
 
 impl State {
     /// All that are saved.
-    pub const ALL: [State; 9] = [
+    pub const ALL: [State; 10] = [
         State::Waiting,
         State::ManyDisks,
         State::InTheAir,
@@ -56,6 +59,7 @@ impl State {
         State::Installed,
         State::FirstBoot,
         State::RunsInstalled,
+        State::BackOnCard,
     ];
 
     /// Its name in the cache and on the command line.
@@ -72,6 +76,7 @@ impl State {
             State::Installed => "installed",
             State::FirstBoot => "first-boot",
             State::RunsInstalled => "runs-installed",
+            State::BackOnCard => "back-on-card",
         }
     }
 
@@ -90,6 +95,7 @@ impl State {
             State::MiddleOfPush | State::FailedActivation | State::Installed => State::Waiting,
             State::AfterPowerCut => State::MiddleOfPush,
             State::RunsInstalled => State::FirstBoot,
+            State::BackOnCard => State::RunsInstalled,
         }
     }
 
@@ -106,7 +112,7 @@ impl State {
             State::ManyDisks => layouts::pi(pi),
             State::InTheAir => wifi::pi(pi),
             State::Pi3 => pi.raspi3b().ssd(SSD, 4 << 30),
-            State::FirstBoot | State::RunsInstalled => whole::pi(pi),
+            State::FirstBoot | State::RunsInstalled | State::BackOnCard => whole::pi(pi),
         }
     }
 
@@ -125,6 +131,7 @@ impl State {
             State::Installed => failures::install_tiny(world),
             State::FirstBoot => whole::first_boot(world),
             State::RunsInstalled => whole::install(world),
+            State::BackOnCard => trial::back_on_card(world),
         }
     }
 
@@ -138,6 +145,7 @@ impl State {
             State::MiddleOfPush | State::AfterPowerCut => &["states.rs", "interruptions.rs"],
             State::FailedActivation | State::Installed => &["states.rs", "failures.rs"],
             State::FirstBoot | State::RunsInstalled => &["states.rs", "whole.rs"],
+            State::BackOnCard => &["states.rs", "trial.rs"],
         }
     }
 

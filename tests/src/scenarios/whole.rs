@@ -69,7 +69,7 @@ const HOST_NAME: &str = "pi-cupboard";
 const NETWORK: &str = "Käfer \u{1f9a2}";
 const PASSPHRASE: &str = "whole horse battery";
 
-fn home() -> AccessPoint {
+pub(super) fn home() -> AccessPoint {
     AccessPoint::wpa2(NETWORK, PASSPHRASE)
 }
 

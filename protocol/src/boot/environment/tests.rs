@@ -8,7 +8,7 @@ fn build() -> Build {
 }
 
 fn pi() -> Environment {
-    Environment::for_card(&build(), &Devices::of_pi()).unwrap()
+    Environment::for_card(&build(), &Devices::of_pi(), None).unwrap()
 }
 
 #[test]
@@ -60,13 +60,16 @@ fn too_much_is_refused_and_so_is_a_build_without_usb() {
     let long = RPI_4.replacen("arch=arm", &format!("arch={}", "a".repeat(8000)), 1);
     let long = long.replacen("loadaddr=", &format!("more={}\0loadaddr=", "a".repeat(7000)), 1);
     let build = Build::find("x", &binary(&long)).unwrap();
-    assert!(matches!(Environment::for_card(&build, &Devices::of_pi()), Err(NoSwitch::TooLong { most: SIZE, .. })));
+    assert!(matches!(
+        Environment::for_card(&build, &Devices::of_pi(), None),
+        Err(NoSwitch::TooLong { most: SIZE, .. })
+    ));
     let mut bytes = binary(RPI_4);
     let at = bytes.windows(12).position(|window| window == b"start - star").unwrap();
     bytes[at] = b'S';
     let build = Build::find("x", &bytes).unwrap();
-    assert!(Environment::for_card(&build, &Devices::of_pi()).is_err());
-    assert!(Environment::for_card(&build, &Devices::of_virt(4)).is_ok());
+    assert!(Environment::for_card(&build, &Devices::of_pi(), None).is_err());
+    assert!(Environment::for_card(&build, &Devices::of_virt(4), None).is_ok());
 }
 
 /// As much of U-Boot as our variables use: the old hush, and commands that do what the real ones do to a file and to the disks.
@@ -253,7 +256,7 @@ impl Board {
 fn u_boot_does_as_the_switch_says() {
     let flags = RPI_4.replacen("scan", "scan -lb", 1);
     let virt = Build::find("u-boot.bin", &binary(&flags)).unwrap();
-    let virt = Environment::for_card(&virt, &Devices::of_virt(4)).unwrap();
+    let virt = Environment::for_card(&virt, &Devices::of_virt(4), None).unwrap();
     for environment in [&pi(), &virt] {
         for state in Switch::ALL {
             for ssd in [Some(false), Some(true), None] {
@@ -343,4 +346,41 @@ fn a_trial_its_confirmation_and_three_starts_that_failed() {
     assert_eq!(start(None), (End::Card, Switch::Stay { starts: 3 }));
     assert_eq!(start(Some(Act::ToSsd)), (End::Card, Switch::Stay { starts: 0 }));
     assert_eq!(start(None).0, End::Ssd);
+}
+
+#[test]
+fn an_environment_that_the_image_has_is_kept() {
+    let given = |bootcmd: &str| Environment {
+        variables: [
+            ("bootcmd", bootcmd),
+            ("preboot", "pci enum; usb start"),
+            ("scriptaddr", "0x1"),
+            ("kernel_addr_r", "0x2"),
+            ("ramdisk_addr_r", "0x77"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into(),
+    };
+    let of = |there: &Environment| Environment::for_card(&build(), &Devices::of_pi(), Some(there));
+    let first = of(&given("bootflow scan")).unwrap();
+    assert_eq!(first.get("ramdisk_addr_r"), Some("0x77"));
+    assert!(first.get("cygnet_ssd").unwrap().starts_with("pci enum; usb start; "));
+    assert!(first.is_ours() && first.get("preboot").is_none());
+    assert_eq!(of(&first).unwrap().variables(), first.variables(), "the next time, from what was written then");
+    assert!(matches!(of(&given("run mine")), Err(NoSwitch::OtherWay { .. })));
+    // What we made of the binary's is made anew, as the binary may be another one.
+    let ours = pi();
+    let stale = Environment {
+        variables: ours
+            .variables
+            .iter()
+            .map(|(name, value)| match name.as_str() {
+                "ramdisk_addr_r" => (name.clone(), "0x99".to_owned()),
+                _ => (name.clone(), value.clone()),
+            })
+            .collect(),
+    };
+    assert_eq!(of(&stale).unwrap(), ours);
+    let without = Environment { variables: vec![("x".into(), "y".into())] };
+    assert!(matches!(of(&without), Err(NoSwitch::Unknown { .. })));
 }
