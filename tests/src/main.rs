@@ -13,6 +13,7 @@ Usage:
   cargo verify -- --changed     run what the changes since the main branch can touch
   cargo verify -- --reverse     run in the reverse order
   cargo verify -- --one-by-one  run one scenario at a time
+  cargo verify -- --all         run the long variants of scenarios, too
   cargo verify -- --build       only build what it runs
   cargo pi                a virtual Pi to play with; `-- --help` says more
   cargo fuzz-all          run every fuzz target for a while; `-- --help` says more

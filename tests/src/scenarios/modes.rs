@@ -20,13 +20,15 @@ pub const SCENARIOS: &[Scenario] = &[
         State::Waiting,
         mount,
     ),
-    Scenario::new("mode-luks-lvm", "volumes in LUKS are kept, and the missing one is made", State::Waiting, luks_lvm),
+    Scenario::new("mode-luks-lvm", "volumes in LUKS are kept, and the missing one is made", State::Waiting, luks_lvm)
+        .thorough(),
     Scenario::new(
         "mode-btrfs",
         "subvolumes are kept; a partition in free space and a subvolume are added",
         State::Waiting,
         btrfs,
-    ),
+    )
+    .thorough(),
     Scenario::new(
         "mode-differs",
         "something else than the layout asks for is never overwritten",

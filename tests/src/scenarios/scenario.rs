@@ -26,6 +26,8 @@ pub struct Scenario {
     pub weight: Weight,
     /// Whether it measures time, and so has the machine for itself.
     pub measures: bool,
+    /// Whether it is a variant of another one, which takes long and is run only when all are asked for, or it by name.
+    pub thorough: bool,
     /// The state that it leaves the Pi in, for others to begin with.
     pub makes: Option<State>,
     pub(super) check: fn(&mut World) -> Result<()>,
@@ -39,7 +41,7 @@ impl Scenario {
         from: State,
         check: fn(&mut World) -> Result<()>,
     ) -> Scenario {
-        Scenario { name, what, from, weight: Weight::Works, measures: false, makes: None, check }
+        Scenario { name, what, from, weight: Weight::Works, measures: false, thorough: false, makes: None, check }
     }
 
     /// One that mostly waits.
@@ -50,6 +52,11 @@ impl Scenario {
     /// One that measures time.
     pub const fn measures(self) -> Scenario {
         Scenario { measures: true, ..self }
+    }
+
+    /// One that takes long and is a variant of another.
+    pub const fn thorough(self) -> Scenario {
+        Scenario { thorough: true, ..self }
     }
 
     /// One that leaves the Pi in a state which others begin with.

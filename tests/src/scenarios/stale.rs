@@ -13,7 +13,8 @@ pub const SCENARIOS: &[Scenario] = &[
         "members of arrays, with superblocks at the start and at the end",
         State::Waiting,
         raid,
-    ),
+    )
+    .thorough(),
     Scenario::new(
         "stale-pool",
         "a pool on the bare disk, hidden by an MBR that somebody wrote over it",

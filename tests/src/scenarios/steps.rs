@@ -16,7 +16,8 @@ pub const SCENARIOS: &[Scenario] = &[
         "the agent killed after each command of a layout with a pool, datasets and a volume",
         State::Waiting,
         zfs,
-    ),
+    )
+    .thorough(),
     Scenario::new("step-luks-lvm", "the same with volumes in LUKS, after what is new in it", State::Waiting, luks_lvm),
     Scenario::new(
         "step-whole-disk",
@@ -29,7 +30,8 @@ pub const SCENARIOS: &[Scenario] = &[
         "the same with subvolumes and a swap file, after what is new in it",
         State::Waiting,
         btrfs,
-    ),
+    )
+    .thorough(),
 ];
 
 /// How often `cygnet install` is given; it comes back by itself as long as the agent does.

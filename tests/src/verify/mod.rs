@@ -27,6 +27,8 @@ pub struct Request {
     pub reverse: bool,
     /// One at a time.
     pub one_by_one: bool,
+    /// The long variants, too.
+    pub all: bool,
     /// Only the building of what a whole run needs.
     pub build: bool,
 }
@@ -43,6 +45,7 @@ impl Request {
                 "--changed" => request.changed = true,
                 "--reverse" => request.reverse = true,
                 "--one-by-one" => request.one_by_one = true,
+                "--all" => request.all = true,
                 "--build" => request.build = true,
                 word if word.starts_with('-') => return Err(format!("cargo verify does not know {word}")),
                 name => request.names.push(name.to_owned()),
@@ -60,7 +63,8 @@ impl Request {
 pub fn list() {
     for scenario in scenarios::all() {
         let measures = if scenario.measures { ", measures" } else { "" };
-        println!("{:<26} {} (from {}{measures})", scenario.name, scenario.what, scenario.from.name());
+        let thorough = if scenario.thorough { ", with --all" } else { "" };
+        println!("{:<26} {} (from {}{measures}{thorough})", scenario.name, scenario.what, scenario.from.name());
     }
 }
 
@@ -77,7 +81,7 @@ pub fn run(request: &Request) -> Result<()> {
     let chosen: Vec<Scenario> = scenarios::all()
         .into_iter()
         .filter(|scenario| match request.names.as_slice() {
-            [] => !scenario.measures,
+            [] => !scenario.measures && (request.all || !scenario.thorough),
             names => names.iter().any(|name| scenario.name.contains(name.as_str())),
         })
         .filter(|scenario| touched.as_ref().is_none_or(|touched| touched.scenario(scenario.name)))
@@ -106,9 +110,13 @@ pub fn run(request: &Request) -> Result<()> {
     let failed = carry_out(&world, &chosen, request, &mut steps, &settings.cache)?;
     if request.is_whole() {
         let all = scenarios::all();
-        let left_out: Vec<&str> =
-            all.iter().filter(|scenario| scenario.measures).map(|scenario| scenario.name).collect();
-        println!("\nnot run unless asked for, as they measure: {}", left_out.join(", "));
+        let named = |which: fn(&Scenario) -> bool| {
+            all.iter().filter(|scenario| which(scenario)).map(|scenario| scenario.name).collect::<Vec<_>>().join(", ")
+        };
+        println!("\nnot run unless asked for by name, as they measure: {}", named(|scenario| scenario.measures));
+        if !request.all {
+            println!("not run without --all, as they are long variants of others: {}", named(|one| one.thorough));
+        }
     }
     println!("\nscenarios: {} passed, {} failed", chosen.len() - failed.len().min(chosen.len()), failed.len());
     if !failed.is_empty() {

@@ -33,10 +33,11 @@ pub const SCENARIOS: &[Scenario] = &[
         State::ManyDisks,
         |w| same(w, &cases::MIRROR),
     ),
-    Scenario::new("layout-raidz1", "a raidz1", State::ManyDisks, |w| same(w, &cases::RAIDZ1)),
+    Scenario::new("layout-raidz1", "a raidz1", State::ManyDisks, |w| same(w, &cases::RAIDZ1)).thorough(),
     Scenario::new("layout-encrypted-zfs", "a root that ZFS encrypts, and swap on a volume", State::ManyDisks, |w| {
         same(w, &cases::ENCRYPTED)
-    }),
+    })
+    .thorough(),
     Scenario::new("layout-luks-lvm", "LVM on LUKS; the agent is killed in the middle", State::ManyDisks, |w| {
         same(w, &cases::LUKS_LVM)
     }),
@@ -49,19 +50,24 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario::new("layout-btrfs", "btrfs with subvolumes and swap files", State::ManyDisks, |w| same(w, &cases::BTRFS)),
     Scenario::new("layout-luks-btrfs", "btrfs with subvolumes on LUKS with two keys", State::ManyDisks, |w| {
         same(w, &cases::LUKS_BTRFS)
-    }),
-    Scenario::new("layout-hybrid-mbr", "a GPT with a hybrid MBR", State::ManyDisks, |w| same(w, &cases::HYBRID_MBR)),
+    })
+    .thorough(),
+    Scenario::new("layout-hybrid-mbr", "a GPT with a hybrid MBR", State::ManyDisks, |w| same(w, &cases::HYBRID_MBR))
+        .thorough(),
     Scenario::new("layout-msdos", "parted's MBR", State::ManyDisks, |w| same(w, &cases::MSDOS)),
     Scenario::new("layout-legacy-gpt", "parted's GPT", State::ManyDisks, |w| same(w, &cases::LEGACY_GPT)),
     Scenario::new("layout-zvols", "swap and LUKS on volumes of a pool", State::ManyDisks, |w| same(w, &cases::ZVOLS)),
-    Scenario::new("layout-lvm-thin", "a thin pool", State::ManyDisks, |w| same(w, &cases::LVM_THIN)),
-    Scenario::new("layout-lvm-raid", "LVM's own raid0 and mirror", State::ManyDisks, |w| same(w, &cases::LVM_RAID)),
+    Scenario::new("layout-lvm-thin", "a thin pool", State::ManyDisks, |w| same(w, &cases::LVM_THIN)).thorough(),
+    Scenario::new("layout-lvm-raid", "LVM's own raid0 and mirror", State::ManyDisks, |w| same(w, &cases::LVM_RAID))
+        .thorough(),
     Scenario::new("layout-luks-mdadm", "LUKS on a mirror of mdadm's", State::ManyDisks, |w| {
         same(w, &cases::LUKS_MDADM)
-    }),
+    })
+    .thorough(),
     Scenario::new("layout-topology", "a pool with every class of vdevs", State::ManyDisks, |w| {
         same(w, &cases::TOPOLOGY)
-    }),
+    })
+    .thorough(),
 ];
 
 /// The file that keeps what was seen.
