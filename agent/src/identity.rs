@@ -103,6 +103,11 @@ pub fn fingerprint(public_key: &str) -> Option<String> {
     Some(format!("{kind} SHA256:{}", STANDARD_NO_PAD.encode(Sha256::digest(blob))))
 }
 
+/// Whether there is an address with which the Pi can be reached from elsewhere: one that is more than link-local.
+pub fn has_address() -> bool {
+    addresses().iter().any(|address| !address.contains('%') && !address.starts_with("169.254."))
+}
+
 /// The addresses under which the Pi can be reached, loopback left out.
 pub fn addresses() -> Vec<String> {
     if_addrs::get_if_addrs()

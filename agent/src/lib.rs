@@ -63,8 +63,10 @@ Usage:
   cygnetd carried --as WHO --into PATH [--from FILE] [--owner USER]
                                                                 writes down the networks it was installed by
   cygnetd switch [card|ssd|trial] [--reboot]                    shows or sets what the card starts next
+  cygnetd menu [LABEL DIGEST]                                   shows the menu of the SSD's U-Boot, or has another entry start
   cygnetd confirm                                               ends the trial of this system well: it starts from now on
-  cygnetd trial [--deadline 10m] [--boot DIR] [--emergency]     reboots this system if nobody confirms it in time
+  cygnetd trial [--deadline 10m] [--confirm-after 5m] [--boot DIR] [--emergency]
+                                                                reboots this system if nobody confirms it in time
   cygnetd --version
   cygnetd --help
 
@@ -112,6 +114,7 @@ pub fn main() -> ExitCode {
         Ok(Call::Announce { toplevel, patience }) => announce::installed::run(&toplevel, patience),
         Ok(Call::Switch { wish, reboot }) => boot::command::run(wish, reboot),
         Ok(Call::Confirm) => boot::confirm::run(),
+        Ok(Call::Menu(wish)) => boot::menu::run(&wish),
         Ok(Call::Trial(options)) => boot::trial::run(&options),
         Ok(Call::Carried { from, by, into, owner }) => carried::run(&from, by, &into, owner.as_deref()),
         Err(error) => usage(&error.to_string()),
@@ -161,6 +164,7 @@ enum Call {
     },
     Confirm,
     Trial(boot::trial::Options),
+    Menu(boot::menu::Wish),
 }
 
 fn parse(mut parser: lexopt::Parser) -> Result<Call, lexopt::Error> {
@@ -191,8 +195,12 @@ fn parse(mut parser: lexopt::Parser) -> Result<Call, lexopt::Error> {
             Arg::Long("stdio") if command.as_deref() == Some("bridge") => {}
             Arg::Value(word) if command.is_none() => command = Some(word.to_string_lossy().into_owned()),
             Arg::Value(word) if words.is_empty() => words.push(word),
+            Arg::Value(word) if command.as_deref() == Some("menu") && words.len() < 2 => words.push(word),
             other => return Err(other.unexpected()),
         }
+    }
+    if command.as_deref() == Some("menu") {
+        return menu(&words);
     }
     let word = words.pop();
     match command.as_deref() {
@@ -215,6 +223,15 @@ fn parse(mut parser: lexopt::Parser) -> Result<Call, lexopt::Error> {
     }
 }
 
+fn menu(words: &[std::ffi::OsString]) -> Result<Call, lexopt::Error> {
+    let text = |word: &std::ffi::OsString| word.to_string_lossy().into_owned();
+    match words {
+        [] => Ok(Call::Menu(boot::menu::Wish::Show)),
+        [label, digest] => Ok(Call::Menu(boot::menu::Wish::Default { label: text(label), digest: text(digest) })),
+        _ => Err("menu takes a label and the digest of the menu that it is in, or nothing".into()),
+    }
+}
+
 /// The options of what the installed system runs.
 #[derive(Default)]
 struct Installed {
@@ -226,6 +243,7 @@ struct Installed {
     into: Option<PathBuf>,
     owner: Option<String>,
     deadline: Option<Duration>,
+    confirm_after: Option<Duration>,
     boot: Option<PathBuf>,
     emergency: bool,
     reboot: bool,
@@ -236,7 +254,7 @@ impl Installed {
         match command {
             Some("announce") => matches!(option, "installed" | "for" | "toplevel"),
             Some("carried") => matches!(option, "as" | "into" | "from" | "owner"),
-            Some("trial") => matches!(option, "deadline" | "boot" | "emergency"),
+            Some("trial") => matches!(option, "deadline" | "confirm-after" | "boot" | "emergency"),
             Some("switch") => option == "reboot",
             _ => false,
         }
@@ -264,6 +282,10 @@ impl Installed {
                 let deadline = announce::installed::patience(&text);
                 self.deadline = Some(deadline.ok_or("--deadline is a number and s, m or h, up to 24h: 10m")?);
             }
+            "confirm-after" => {
+                let time = announce::installed::patience(&text);
+                self.confirm_after = Some(time.ok_or("--confirm-after is a number and s, m or h, up to 24h: 5m")?);
+            }
             "boot" => self.boot = Some(value.into()),
             "as" => self.by = Some(text.parse()?),
             "toplevel" => self.toplevel = Some(value.into()),
@@ -285,6 +307,7 @@ impl Installed {
     fn trial(self) -> boot::trial::Options {
         boot::trial::Options {
             deadline: self.deadline.unwrap_or(boot::trial::DEADLINE),
+            confirm_after: self.confirm_after,
             emergency: self.emergency,
             boot: self.boot,
         }
@@ -330,6 +353,10 @@ mod tests {
         };
         assert_eq!(deadline("5m"), 300);
         assert!(matches!(call_of(&["trial", "--emergency"]), Call::Trial(options) if options.emergency));
+        let after = Some(Duration::from_secs(300));
+        assert!(
+            matches!(call_of(&["trial", "--confirm-after", "5m"]), Call::Trial(options) if options.confirm_after == after)
+        );
         assert!(matches!(call_of(&["switch"]), Call::Switch { wish: boot::command::Wish::Show, reboot: false }));
         assert!(matches!(
             call_of(&["switch", "ssd", "--reboot"]),

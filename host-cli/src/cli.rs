@@ -231,6 +231,17 @@ EXAMPLES
 It works on the card's agent and on an installed system with nixosModules.installed.
 A Pi whose card was pulled, or cannot start the SSD, has no switch.")]
     Boot(Boot),
+    /// Go back to the card, and start an older system
+    #[command(after_help = "\
+EXAMPLES
+  cygnet rescue pi.local                  Back to the card; why, and what can be started
+  cygnet rescue pi.local --generation 41  That one, once, on trial
+  cygnet rescue pi.local --json | jq -r '.menus[].entries[].label'
+
+Nothing is written but the line DEFAULT of the menu of U-Boot on the SSD, and the
+switch on the card. No pool is imported. The system that is started is on trial: the
+Pi is back on its card by itself unless it is confirmed.")]
+    Rescue(Rescue),
     /// Reboot the Pi
     #[command(after_help = "\
 EXAMPLES
@@ -355,6 +366,10 @@ pub struct Logs {
     /// Begin with this event number
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub from: u64,
+    /// What the boot before has said, as -1: on the card the system whose trial failed, else the journal of the one before
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-20..=-1),
+          conflicts_with_all = ["follow", "from"])]
+    pub boot: Option<i32>,
 }
 
 /// `cygnet boot`
@@ -376,6 +391,29 @@ pub struct Boot {
     /// Don't reboot now
     #[arg(long, requires = "what")]
     pub no_reboot: bool,
+    /// Don't ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// `cygnet rescue`
+#[derive(Debug, Args)]
+pub struct Rescue {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub host: Host,
+    /// Start this generation of the system
+    #[arg(long, value_name = "N", conflicts_with = "entry")]
+    pub generation: Option<u32>,
+    /// Start the entry of the menu with this label
+    #[arg(long, value_name = "LABEL")]
+    pub entry: Option<String>,
+    /// Don't reboot into it now
+    #[arg(long)]
+    pub no_reboot: bool,
+    /// How long to wait for the card's system
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10m")]
+    pub timeout: Duration,
     /// Don't ask
     #[arg(long)]
     pub yes: bool,

@@ -64,6 +64,23 @@ in
           system answers with the right ssh host key.
         '';
       };
+
+      confirmAfter = mkOption {
+        type = types.nullOr (types.strMatching "[1-9][0-9]{0,4}[smh]");
+        default = null;
+        example = "5m";
+        description = ''
+          Whether a system on trial confirms itself when nobody else does, as when the laptop has gone: once it has had an address, and an
+          ssh server has listened, for so long without a break. It must be shorter than the deadline. What it can't see is whether you
+          have its key, or a way to it.
+        '';
+      };
+
+      watchdog = mkOption {
+        type = types.bool;
+        default = true;
+        description = "Whether systemd keeps the hardware watchdog, so that a kernel that hangs is a reset after 15 s.";
+      };
     };
 
     openFirewall = mkOption {

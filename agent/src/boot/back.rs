@@ -78,7 +78,8 @@ fn find_log() -> Option<Log> {
     others.flat_map(|disk| Firmware::all_fat(&disk)).find_map(|fat| read(fat.path()))
 }
 
-fn is_disk(disk: &str) -> bool {
+/// Whether that is a disk on which a system may be.
+pub(super) fn is_disk(disk: &str) -> bool {
     let name = disk.trim_start_matches("/dev/");
     ["sd", "nvme", "vd", "mmcblk"].iter().any(|start| name.starts_with(start)) && !name.contains("boot")
 }

@@ -56,7 +56,7 @@ fn look(end: End, number: &str) -> Log {
         number: number.to_owned(),
         toplevel: toplevel.to_string_lossy().into_owned(),
         uptime: identity::uptime_seconds(),
-        network: !identity::addresses().is_empty(),
+        network: identity::has_address(),
         ssh: ssh_listens(),
         failed: failed.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect(),
         lines: journal.lines().map(str::to_owned).collect(),

@@ -7,7 +7,7 @@ use super::confirm::{change, was_changed};
 use super::file::{self, Reading};
 use super::journal;
 use super::place::{self, Runs};
-use crate::identity::{Identity, uptime_seconds};
+use crate::identity::{self, Identity, uptime_seconds};
 use crate::run::capture;
 use cygnet_protocol::boot::switch::{Act, Switch};
 use cygnet_protocol::boot::trial::End;
@@ -21,6 +21,8 @@ use std::time::Duration;
 pub struct Options {
     /// How long after the kernel's start a trial may go on, or a start without anybody being able to log in.
     pub deadline: Duration,
+    /// For how long it must have been reachable to confirm itself, if it may do that at all.
+    pub confirm_after: Option<Duration>,
     /// emergency.target was reached.
     pub emergency: bool,
     /// The directory in whose `cygnet/` the log is kept, if it is not looked for.
@@ -50,6 +52,8 @@ enum Do {
     Wait,
     /// Say that it is up.
     Clear,
+    /// Confirm it: nobody else has, and it can be reached.
+    Confirm,
     /// It was confirmed.
     Done,
     /// Go back, and say why.
@@ -68,6 +72,10 @@ struct Seen {
     deadline: u64,
     /// For so many seconds default.target has been reached, or an ssh server listens.
     up: Option<u64>,
+    /// For so many seconds without a break it has had an address, and an ssh server has listened.
+    reachable: Option<u64>,
+    /// So many of those are enough.
+    confirm_after: Option<u64>,
 }
 
 fn decide(seen: Seen) -> Do {
@@ -75,6 +83,7 @@ fn decide(seen: Seen) -> Do {
     match seen.switch {
         Switch::Card | Switch::Once | Switch::Gone { started: false } | Switch::Keep => Do::Leave,
         Switch::Gone { started: true } if seen.emergency => Do::Reboot(End::Emergency),
+        Switch::Gone { started: true } if reachable_enough(seen) => Do::Confirm,
         Switch::Gone { started: true } if late => Do::Reboot(End::Deadline),
         Switch::Gone { started: true } => Do::Wait,
         Switch::Stay { .. } if seen.changed => Do::Done,
@@ -88,6 +97,11 @@ fn decide(seen: Seen) -> Do {
             None => Do::Wait,
         },
     }
+}
+
+/// Whether it may confirm itself.
+fn reachable_enough(seen: Seen) -> bool {
+    matches!((seen.reachable, seen.confirm_after), (Some(since), Some(enough)) if since >= enough)
 }
 
 /// Carries it out.
@@ -107,13 +121,14 @@ pub fn run(options: &Options) -> ExitCode {
             "cygnetd: U-Boot has not counted this start: the card could not be written, or somebody has confirmed it since",
         );
     }
-    let (mut up_since, mut looks) = (None, 0);
+    let (mut up_since, mut reachable_since, mut looks) = (None, None, 0);
     loop {
         if was_changed() || uptime_seconds() >= options.deadline.as_secs() {
             // The last word is the card's.
             switch = look(&board).map_or(switch, |(switch, _)| switch);
         }
         up_since = if is_up() { up_since.or_else(|| Some(uptime_seconds())) } else { None };
+        reachable_since = if is_reachable() { reachable_since.or_else(|| Some(uptime_seconds())) } else { None };
         let seen = Seen {
             switch,
             changed: was_changed(),
@@ -121,11 +136,23 @@ pub fn run(options: &Options) -> ExitCode {
             uptime: uptime_seconds(),
             deadline: options.deadline.as_secs(),
             up: up_since.map(|since| uptime_seconds().saturating_sub(since)),
+            reachable: reachable_since.map(|since| uptime_seconds().saturating_sub(since)),
+            confirm_after: options.confirm_after.map(|time| time.as_secs()),
         };
         match decide(seen) {
             Do::Leave => return ExitCode::SUCCESS,
             Do::Wait => {}
             Do::Clear => return clear(&board),
+            Do::Confirm => match change(&board, Act::Confirm) {
+                // Seen at once, as if somebody else had said it.
+                Ok(now) => {
+                    crate::say::out("nobody has confirmed this system, but it can be reached: it confirms itself");
+                    switch = now;
+                    continue;
+                }
+                // The deadline is still there.
+                Err(fault) => crate::say::err(&format!("cygnetd: {fault}")),
+            },
             Do::Done => {
                 keep(End::Confirmed, &number, options);
                 let _ = fs::remove_file(ON_TRIAL);
@@ -192,6 +219,11 @@ fn is_up() -> bool {
     journal::ssh_listens() || capture(&["timeout", "10", "systemctl", "is-active", "--quiet", "default.target"]).is_ok()
 }
 
+/// Whether somebody could log in from elsewhere: it has an address that is more than link-local, and an ssh server listens.
+fn is_reachable() -> bool {
+    journal::ssh_listens() && identity::has_address()
+}
+
 fn keep(end: End, number: &str, options: &Options) {
     if let Err(error) = journal::keep(end, number, options.boot.as_deref()) {
         crate::say::err(&format!("cygnetd: no log of the trial was kept: {error}"));
@@ -221,7 +253,16 @@ mod tests {
     use super::*;
 
     fn seen(switch: Switch, uptime: u64) -> Seen {
-        Seen { switch, changed: false, emergency: false, uptime, deadline: 600, up: None }
+        Seen {
+            switch,
+            changed: false,
+            emergency: false,
+            uptime,
+            deadline: 600,
+            up: None,
+            reachable: None,
+            confirm_after: None,
+        }
     }
 
     #[test]
@@ -237,6 +278,19 @@ mod tests {
         );
         let stay = Switch::Stay { starts: 0 };
         assert_eq!(decide(Seen { changed: true, ..seen(stay, 700) }), Do::Done, "confirmed at the last moment");
+    }
+
+    #[test]
+    fn it_confirms_itself_only_if_it_was_allowed_to() {
+        let trial = seen(Switch::Gone { started: true }, 400);
+        assert_eq!(decide(Seen { reachable: Some(399), ..trial }), Do::Wait, "off unless it was asked for");
+        assert_eq!(decide(Seen { reachable: Some(299), confirm_after: Some(300), ..trial }), Do::Wait);
+        assert_eq!(decide(Seen { reachable: Some(300), confirm_after: Some(300), ..trial }), Do::Confirm);
+        assert_eq!(decide(Seen { confirm_after: Some(0), ..trial }), Do::Wait, "it can't be reached");
+        let hurt = Seen { emergency: true, reachable: Some(300), confirm_after: Some(300), ..trial };
+        assert_eq!(decide(hurt), Do::Reboot(End::Emergency));
+        let later = seen(Switch::Stay { starts: 1 }, 400);
+        assert_eq!(decide(Seen { reachable: Some(300), confirm_after: Some(300), ..later }), Do::Wait);
     }
 
     #[test]

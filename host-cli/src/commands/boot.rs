@@ -3,13 +3,13 @@
 use crate::cli;
 use crate::commands::reboot::ask;
 use crate::error::{fault, tail};
-use crate::ssh::Target;
-use crate::ssh::classify::{Ending, explain};
+use crate::ssh::{Target, remote};
 use crate::ui::Ui;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use cygnet_protocol::fault::FaultCode;
-use std::io::IsTerminal;
-use std::process::Stdio;
+
+/// The most that is read of what the switch says, bytes.
+const MOST: u64 = 4096;
 
 /// Carries it out.
 pub fn run(ui: &Ui, target: &Target, arguments: &cli::Boot) -> Result<()> {
@@ -44,37 +44,17 @@ const fn wish(arguments: &cli::Boot) -> Option<&'static str> {
 /// Has the Pi show its switch, or set it.
 pub fn switch(target: &Target, wish: Option<&str>, reboot: bool) -> Result<String> {
     let command = ["cygnetd switch"].into_iter().chain(wish).chain(reboot.then_some("--reboot"));
-    let command = command.collect::<Vec<_>>().join(" ");
-    let remote = format!("if [ \"$(id -u)\" = 0 ]; then {command}; else sudo -n {command}; fi");
-    let mut ssh = target.command_with(&target.key_options()?);
-    if !std::io::stdin().is_terminal() {
-        ssh.args(["-o", "BatchMode=yes"]);
-    }
-    let output = ssh.args(["-T", "--", &target.host, &remote]).stdin(Stdio::null()).output();
-    let output = output.context("running ssh to set the switch")?;
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    match output.status.code() {
-        Some(0) => Ok(printable(stdout.trim())),
-        Some(255) | None => {
-            let (exit, keys) = (output.status.code(), target.keys(None));
-            let ending =
-                Ending { host: &target.given, command: &remote, exit, stderr: &stderr, stdout: "", keys: &keys };
-            Err(explain(ending).into())
-        }
-        // It reboots, and the connection went with it.
-        Some(_) => Err(fault(
+    let said = remote::as_root(target, &command.collect::<Vec<_>>().join(" "), MOST)?;
+    match said.code {
+        0 => Ok(said.out),
+        _ => Err(fault(
             FaultCode::NoSwitch,
             format!("{} did not do that.", target.given),
-            format!("It said: {}", tail(&printable(&stderr))),
+            format!("It said: {}", tail(&said.err)),
             "See that a card is in that a system was installed from, that this user is root there or may use sudo, and that the installed \
              system has nixosModules.installed.",
         )),
     }
-}
-
-/// What came from the other end, without what a terminal would obey.
-fn printable(text: &str) -> String {
-    cygnet_protocol::text::lines(&text.chars().take(4000).collect::<String>())
 }
 
 /// `name: value` lines as an object.
@@ -98,6 +78,5 @@ mod tests {
         assert_eq!(record["runs"], "card");
         assert_eq!((&record["next"], &record["type"]), (&"the SSD, on trial".into(), &"switch".into()));
         assert_eq!(super::record("the card starts")["switch"], "the card starts");
-        assert_eq!(printable("a\x1b[2J\nb"), "a\u{fffd}[2J\nb");
     }
 }

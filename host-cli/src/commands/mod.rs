@@ -14,6 +14,7 @@ mod manual;
 mod plan;
 mod push;
 mod reboot;
+mod rescue;
 mod status;
 mod wait;
 mod wifi;
@@ -42,6 +43,7 @@ pub fn run(ui: &Ui, cli: &Cli) -> Result<()> {
         Command::Push(arguments) => push::run(ui, &target(&arguments.host)?, arguments),
         Command::Logs(arguments) => logs::run(ui, &target(&arguments.host)?, arguments),
         Command::Boot(arguments) => boot::run(ui, &target(&arguments.host)?, arguments),
+        Command::Rescue(arguments) => rescue::run(ui, &target(&arguments.host)?, arguments),
         Command::Reboot(arguments) => reboot::run(ui, &target(&arguments.host)?, arguments),
         Command::Abort(arguments) => abort::run(ui, &target(&arguments.host)?, arguments),
         Command::Completions(arguments) => manual::completions(ui, arguments.shell),

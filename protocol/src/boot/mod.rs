@@ -3,11 +3,13 @@
 //! Nothing here reads a disk. [`way`] says which board and bus can do it at all, and by what. [`switch`] is the one sector
 //! on the card that everybody reads and writes, and who may write what when. [`config_txt`] says which U-Boot a card
 //! starts, [`build`] what that binary has in it, and [`environment`] makes of that the `uboot.env` whose `bootcmd` does as
-//! [`switch`] says. [`trial`] is what a trial leaves behind, and what follows from it.
+//! [`switch`] says. [`trial`] is what a trial leaves behind, and what follows from it; [`menu`] is what the
+//! SSD has to start.
 
 pub mod build;
 pub mod config_txt;
 pub mod environment;
+pub mod menu;
 pub mod switch;
 pub mod trial;
 pub mod way;

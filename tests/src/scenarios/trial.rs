@@ -40,6 +40,12 @@ pub const SCENARIOS: &[Scenario] = &[
     ),
     Scenario::new("trial-reset", "somebody cuts the power in the middle of the trial", State::BackOnCard, reset),
     Scenario::new(
+        "trial-rescue",
+        "an older generation is chosen from the card, and from the SSD rescue leads back to the card",
+        State::BackOnCard,
+        rescue,
+    ),
+    Scenario::new(
         "trial-refused",
         "a card that is full or write-protected is not armed, and one whose switch is damaged starts itself",
         State::BackOnCard,
@@ -225,6 +231,25 @@ fn reset(world: &mut World) -> Result<()> {
     pi.power_cut();
     pi.power_on()?;
     world.fails_with("B11-RESET")
+}
+
+fn rescue(world: &mut World) -> Result<()> {
+    let host = world.host()?;
+    let shown = world.expect(&["rescue", &host, "--json"], 0, &[])?;
+    ensure!(shown.contains("nixos-default") && shown.contains("nixos-1"), "not all systems are shown: {shown}");
+    world.expect(&["rescue", &host, "--generation", "77", "--yes"], 12, &["no such system"])?;
+    world.pi()?.let_it_reboot()?;
+    world.expect(&["rescue", &host, "--generation", "1", "--yes"], 0, &[])?;
+    world.comes_up(says::TRIAL)?;
+    world.pi()?.sh("grep -x 'DEFAULT nixos-1' /boot/extlinux/extlinux.conf").context("looking at the menu")?;
+    world.pi()?.sh("cygnetd confirm").context("confirming the trial")?;
+    let mut rescue = world.command(&["rescue", &host, "--yes", "--json"])?;
+    let child = rescue.stdout(std::process::Stdio::piped()).spawn().context("starting cygnet")?;
+    world.on_card()?;
+    let output = child.wait_with_output().context("waiting for cygnet")?;
+    let shown = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success() && shown.contains("nixos-1"), "rescue ended with {}: {shown}", output.status);
+    Ok(())
 }
 
 fn refused(world: &mut World) -> Result<()> {
