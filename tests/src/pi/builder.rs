@@ -239,6 +239,7 @@ impl<'a> Builder<'a> {
             pty: None,
             keys,
             boots: 0,
+            logins: 0,
             connection: None,
             running: None,
             lan,

@@ -43,6 +43,7 @@ pub struct Pi {
     pub(super) pty: Option<Pty>,
     pub(super) keys: Keys,
     pub(super) boots: u32,
+    pub(super) logins: u32,
     pub(super) lan: Arc<Lan>,
     pub(super) sockets: PathBuf,
     pub(super) dir: PathBuf,
@@ -359,7 +360,10 @@ impl Pi {
     /// If nobody can in time, the login is refused, or the Pi goes off; the error shows the console's end.
     pub fn wait_ssh(&mut self, patience: Duration) -> Result<()> {
         let deadline = Instant::now() + patience;
-        let socket = self.sockets.join(format!("ssh-{}", self.boots));
+        // The connection of before may be to a system that is gone, and nobody there has said so.
+        self.connection = None;
+        self.logins += 1;
+        let socket = self.sockets.join(format!("ssh-{}", self.logins));
         let address = self.address();
         loop {
             if let Some(open) = Connection::open(&self.lan, &self.keys, &address, &socket)? {

@@ -237,7 +237,7 @@ fn rescue(world: &mut World) -> Result<()> {
     let host = world.host()?;
     let shown = world.expect(&["rescue", &host, "--json"], 0, &[])?;
     ensure!(shown.contains("nixos-default") && shown.contains("nixos-1"), "not all systems are shown: {shown}");
-    world.expect(&["rescue", &host, "--generation", "77", "--yes"], 12, &["no such system"])?;
+    world.expect(&["rescue", &host, "--generation", "77", "--yes"], 3, &["no such system"])?;
     world.pi()?.let_it_reboot()?;
     world.expect(&["rescue", &host, "--generation", "1", "--yes"], 0, &[])?;
     world.comes_up(says::TRIAL)?;
