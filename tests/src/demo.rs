@@ -1,13 +1,14 @@
 //! `cargo demo`: everything once, from the card to the installed system, with the real programs, and a table at the end.
 
 use crate::closure;
-use crate::patience::BOOT;
+use crate::patience::{BOOT, SOON};
 use crate::pi::air::AccessPoint;
 use crate::pi::{Dhcp, Dns, Pi};
 use crate::site::Site;
 use crate::table;
 use crate::workshop;
 use anyhow::{Context, Result, bail, ensure};
+use cygnet_protocol::boot::environment::says;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::IsTerminal;
@@ -20,11 +21,11 @@ const SSD: u64 = 6 << 30;
 const NETWORK: &str = "cygnet \u{1f9a2}";
 const PASSPHRASE: &str = "correct horse battery";
 
-/// Runs it.
+/// Runs it; with `failing`, and then a system that does not come up.
 ///
 /// # Errors
 /// If anything fails; the error says where the console's log lies.
-pub fn run() -> Result<()> {
+pub fn run(failing: bool) -> Result<()> {
     let begin = Instant::now();
     let mut clock = Clock::default();
     let programs = clock.time("Build the programs", || workshop::programs(None))?;
@@ -42,7 +43,13 @@ pub fn run() -> Result<()> {
     let system = clock.time("Build the system with Nix", || closure::build(&settings.cache, &user))?;
     eprintln!("{}: {} store paths, {} MB", system.toplevel.display(), system.paths, system.nar_size / 1_000_000);
 
-    let result = install(&mut clock, &mut pi, &Site::new(&programs.cygnet), &system);
+    let site = Site::new(&programs.cygnet);
+    let result = install(&mut clock, &mut pi, &site, &system).and_then(|summary| {
+        if failing {
+            clock.time("A trial that fails, until the card is back", || fail(&mut pi, &site))?;
+        }
+        Ok(summary)
+    });
     let summary = match result {
         Ok(summary) => summary,
         Err(error) => {
@@ -121,6 +128,29 @@ fn install(clock: &mut Clock, pi: &mut Pi, site: &Site, system: &closure::Closur
     Ok(summary)
 }
 
+/// Breaks what is installed, as an update may, and tries it: the Pi is back on its card by itself, and says why.
+fn fail(pi: &mut Pi, site: &Site) -> Result<()> {
+    let host = format!("root@{}", pi.address());
+    heading("An update breaks the system: from now on it ends in emergency mode");
+    let menu = "/boot/extlinux/extlinux.conf";
+    pi.sh(&format!("sed -i 's|^\\( *APPEND .*\\)$|\\1 systemd.unit=emergency.target|' {menu}; sync"))?;
+    heading("$ cygnet boot HOST --trial");
+    site.show(site.cygnet(pi, &["boot", &host, "--trial", "--yes"]))?;
+    pi.wait_serial(says::TRIAL, BOOT).context("waiting for the trial to begin")?;
+    heading("U-Boot on the card begins the trial");
+    pi.wait_serial(says::CARD, BOOT).context("waiting for the card to be back")?;
+    heading("The system gave up, and U-Boot starts the card again");
+    pi.air().set(&home())?;
+    pi.wait_ssh(BOOT).context("logging in on the card's system")?;
+    let deadline = Instant::now() + SOON;
+    while !site.json(site.cygnet(pi, &["status", &host, "--json"]))?.to_string().contains("B07-EMERGENCY") {
+        ensure!(Instant::now() < deadline, "the agent does not say why the trial has failed");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    heading("$ cygnet rescue HOST");
+    site.show(site.cygnet(pi, &["rescue", &host]))
+}
+
 /// What takes how long.
 #[derive(Default)]
 struct Clock {
@@ -151,6 +181,7 @@ fn heading(text: &str) {
 /// Says what the demo needs and where it leaves things, for `--help`.
 pub const HELP: &str = "\
 cargo demo: builds a virtual Pi, boots it from its card, and installs NixOS on its SSD with the real cygnet
+cargo demo -- --failing: and then a system that does not come up, and the card that is back by itself
 
 It needs a Debian 12 or 13 x86_64 machine with rustup, and root (through sudo) for network namespaces, disk images
 and the Nix store. What it makes is in target/virtual-pi and ~/.cache/cygnet.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 const HELP: &str = "\
 Usage:
   cargo demo              install a virtual Pi with the real programs, and show how it goes
+  cargo demo -- --failing and then a system that does not come up
   cargo verify            run every test: unit, integration, and the scenarios in the virtual Pi
   cargo verify -- NAME…   run only the scenarios whose name contains NAME
   cargo verify -- --list  name the scenarios
@@ -25,7 +26,8 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).filter(|word| *word != "--").collect();
     let result = match words.as_slice() {
-        ["demo"] => cygnet_tests::demo::run(),
+        ["demo"] => cygnet_tests::demo::run(false),
+        ["demo", "--failing"] => cygnet_tests::demo::run(true),
         ["demo", "--help" | "-h"] => {
             print!("{}", cygnet_tests::demo::HELP);
             Ok(())
