@@ -1,7 +1,7 @@
-//! `cargo demo`, `cargo verify`, `cargo fuzz-all`, `cargo bench-online` and `cargo bench-push`.
+//! `cargo demo`, `cargo verify`, `cargo pi`, `cargo storm`, `cargo fuzz-all`, `cargo bench-online` and `cargo bench-push`.
 
 use cygnet_tests::bench::options::{self, Options};
-use cygnet_tests::{play, verify};
+use cygnet_tests::{play, storm, verify};
 use std::process::ExitCode;
 
 const HELP: &str = "\
@@ -17,6 +17,7 @@ Usage:
   cargo verify -- --all         run the long variants of scenarios, too
   cargo verify -- --build       only build what it runs
   cargo pi                a virtual Pi to play with; `-- --help` says more
+  cargo storm switch      cut the power at random moments of a trial; `-- --help` says more
   cargo fuzz-all          run every fuzz target for a while; `-- --help` says more
   cargo bench-online      compare the time to an address over WiFi with that of wpa_supplicant and networkd alone
   cargo bench-push        compare pushes of closures with what others do; `-- --help` says more
@@ -49,6 +50,14 @@ fn main() -> ExitCode {
         ["pi", words @ ..] => match play::Request::parse(words) {
             Ok(request) => play::run(&request),
             Err(why) => return misuse(&why, play::HELP),
+        },
+        ["storm", "--help" | "-h"] => {
+            print!("{}", storm::HELP);
+            Ok(())
+        }
+        ["storm", words @ ..] => match storm::Request::parse(words) {
+            Ok(request) => storm::run(request),
+            Err(why) => return misuse(&why, storm::HELP),
         },
         ["bench-push", "--help" | "-h"] => {
             print!("{}", options::HELP);

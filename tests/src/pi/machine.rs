@@ -19,7 +19,7 @@ use super::net::{Lan, Port};
 use super::pty::Pty;
 use super::rig::{self, Answer, Place, Rig};
 use super::serial::Serial;
-use super::vm::{Board, Machine, Running, Start, raspi3b, virt};
+use super::vm::{Board, Killer, Machine, Running, Start, raspi3b, virt};
 use super::{cache, card};
 use crate::host::run::stdout_of;
 
@@ -223,6 +223,14 @@ impl Pi {
         if let Some(running) = &mut self.running {
             running.power_cut();
         }
+    }
+
+    /// Takes the power away at a moment of its own, from another thread; [`Pi::power_cut`] must follow.
+    ///
+    /// # Errors
+    /// If the Pi is off.
+    pub fn killer(&self) -> Result<Killer> {
+        self.running()?.killer().context("QEMU has no process number")
     }
 
     /// Waits until the Pi has switched itself off or wants to reboot: both leave it off.

@@ -63,7 +63,8 @@ const MAKERS: &[&str] = &[
     "rig.rs",
     "rootfs.rs",
     "users.rs",
-    "vm",
+    "vm/arguments.rs",
+    "vm/virt.rs",
     "zfs.rs",
 ];
 

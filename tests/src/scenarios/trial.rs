@@ -6,6 +6,7 @@
 use super::whole::home;
 use super::{BOOT, SSD, Scenario, State, World};
 use crate::patience;
+use crate::storm;
 use anyhow::{Context, Result, bail, ensure};
 use cygnet_protocol::boot::environment::says;
 use std::time::{Duration, Instant};
@@ -45,6 +46,13 @@ pub const SCENARIOS: &[Scenario] = &[
         State::BackOnCard,
         rescue,
     ),
+    Scenario::new(
+        "trial-cuts",
+        "twenty power cuts from the arming of a trial to the confirmed system, at random moments",
+        State::BackOnCard,
+        cuts,
+    )
+    .thorough(),
     Scenario::new(
         "trial-refused",
         "a card that is full or write-protected is not armed, and one whose switch is damaged starts itself",
@@ -249,6 +257,12 @@ fn rescue(world: &mut World) -> Result<()> {
     let output = child.wait_with_output().context("waiting for cygnet")?;
     let shown = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success() && shown.contains("nixos-1"), "rescue ended with {}: {shown}", output.status);
+    Ok(())
+}
+
+fn cuts(world: &mut World) -> Result<()> {
+    let report = storm::cuts(world, storm::Request { cuts: 20, seed: 1 })?;
+    ensure!(report.faults() == 0, "{report}");
     Ok(())
 }
 

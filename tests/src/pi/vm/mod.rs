@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::disk::Disk;
 use super::net::{Lan, Port};
@@ -22,6 +23,7 @@ use super::rig::Rig;
 use super::serial::Serial;
 use crate::host::run::trace;
 
+mod arguments;
 pub mod raspi3b;
 pub mod virt;
 
@@ -187,6 +189,11 @@ impl Running {
         let _ = self.qemu.wait();
     }
 
+    /// Takes the power away later, from another thread.
+    pub fn killer(&self) -> Option<Killer> {
+        i32::try_from(self.qemu.id()).ok().and_then(Pid::from_raw).map(Killer)
+    }
+
     /// A way to type on the serial console; every caller's bytes go to the same line.
     ///
     /// # Errors
@@ -233,47 +240,20 @@ impl Running {
     }
 }
 
+/// Takes the power of a machine away, which must still be held: its process keeps its number until then.
+#[derive(Debug, Clone, Copy)]
+pub struct Killer(Pid);
+
+impl Killer {
+    /// Does it.
+    pub fn kill(self) {
+        // An error means that it is off already.
+        let _ = kill_process(self.0, Signal::KILL);
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         self.power_cut();
     }
-}
-
-/// QEMU separates options by commas, and a comma in a value is written twice.
-pub(super) fn comma(path: &Path) -> String {
-    path.display().to_string().replace(',', ",,")
-}
-
-/// What both boards begin with. `reboot=shutdown` until a scenario says that the machine reboots by itself: then QEMU's end is
-/// seen, and the next boot is somebody's to start.
-fn common(machine: &Machine) -> Vec<String> {
-    let monitor = format!("unix:{},server=on,wait=off", comma(&machine.monitor));
-    ["-nodefaults", "-display", "none", "-action", "reboot=shutdown", "-qmp", &monitor].map(str::to_owned).into()
-}
-
-/// One disk that devices may come to and go from.
-fn node(disk: &Disk) -> [String; 2] {
-    [
-        "-blockdev".into(),
-        format!(
-            "driver={},node-name={},cache.direct=off,cache.no-flush=on,discard=unmap,detect-zeroes=unmap,file.driver=file,\
-             file.filename={}",
-            disk.format.word(),
-            disk.serial,
-            comma(&disk.image)
-        ),
-    ]
-}
-
-/// One drive that is no device yet.
-fn drive(disk: &Disk, interface: &str) -> [String; 2] {
-    [
-        "-drive".into(),
-        format!(
-            "if={interface},id={},format={},cache=unsafe,discard=unmap,detect-zeroes=unmap,file={}",
-            disk.serial,
-            disk.format.word(),
-            comma(&disk.image)
-        ),
-    ]
 }

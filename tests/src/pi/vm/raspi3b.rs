@@ -12,7 +12,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{Machine, common, drive, node};
+use super::Machine;
+use super::arguments::{common, drive, node};
 use crate::pi::disk::Disk;
 use crate::pi::qmp::Qmp;
 use crate::pi::serial::Serial;

@@ -6,7 +6,8 @@
 
 use std::path::Path;
 
-use super::{Machine, SECOND_CABLE, comma, common, drive};
+use super::arguments::{comma, common, drive};
+use super::{Machine, SECOND_CABLE};
 use crate::pi::rig;
 
 /// Debian's kernel on this board, for the card and for what is installed.
