@@ -1,6 +1,7 @@
 //! Will it boot? The board's firmware must find its files, and the boot loader every file it refers to, in full.
 
 use super::{Installation, Outcome};
+use cygnet_protocol::boot::menu;
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::plan::{Plan, Step};
 use std::fs;
@@ -64,9 +65,9 @@ pub fn boot_files(installation: &Installation<'_>) -> Result<Outcome, Fault> {
     let toplevel = &installation.job.closure.toplevel;
     let places = places(&installation.job.plan);
     for Place { directory, top } in &places {
-        let configuration = directory.join("extlinux/extlinux.conf");
+        let configuration = directory.join(menu::FILE);
         let Ok(text) = fs::read_to_string(&configuration) else { continue };
-        let entry = default_entry(&text).map_err(|why| not_bootable(&configuration, &why))?;
+        let entry = menu::starting(&text).map_err(|why| not_bootable(&configuration, why))?;
         if !entry.append.split_whitespace().any(|word| word == format!("init={toplevel}/init")) {
             return Err(not_bootable(&configuration, &format!("its default entry does not start {toplevel}")));
         }
@@ -100,38 +101,6 @@ fn not_bootable(what: &Path, why: &str) -> Fault {
         "The boot-loader installer reported success, but did not write what is needed; a full /boot is the usual reason.",
         "Make /boot larger or keep fewer generations, build again and run `cygnet install` again. The Pi has not been rebooted.",
     )
-}
-
-#[derive(Debug, PartialEq, Default)]
-struct Entry {
-    kernel: String,
-    initrd: Option<String>,
-    append: String,
-}
-
-/// The entry that U-Boot starts: the one named by DEFAULT, else the first (U-Boot doc/README.pxe).
-fn default_entry(text: &str) -> Result<Entry, String> {
-    let mut default = None;
-    let mut entries: Vec<(String, Entry)> = Vec::new();
-    for line in text.lines().map(str::trim) {
-        let (key, value) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        let value = value.trim().to_owned();
-        match (key.to_ascii_uppercase().as_str(), entries.last_mut()) {
-            ("DEFAULT", _) => default = Some(value),
-            ("LABEL", _) => entries.push((value, Entry::default())),
-            ("LINUX" | "KERNEL", Some((_, entry))) => entry.kernel = value,
-            ("INITRD", Some((_, entry))) => entry.initrd = Some(value),
-            ("APPEND", Some((_, entry))) => entry.append = value,
-            _ => {}
-        }
-    }
-    let wanted = default.as_deref().or(entries.first().map(|(label, _)| label.as_str())).map(str::to_owned);
-    let entry = entries.into_iter().find(|(label, _)| Some(label) == wanted.as_ref()).map(|(_, entry)| entry);
-    match entry {
-        Some(entry) if !entry.kernel.is_empty() => Ok(entry),
-        Some(_) => Err("its default entry has no kernel".into()),
-        None => Err("it has no default entry".into()),
-    }
 }
 
 /// Paths in extlinux.conf are relative to it, absolute ones to the partition.
@@ -214,13 +183,13 @@ mod tests {
 
     #[test]
     fn the_default_entry_is_the_one_that_starts() {
-        let entry = default_entry(CONF).unwrap();
+        let entry = menu::starting(CONF).unwrap();
         assert_eq!(entry.kernel, "../nixos/a-Image");
         assert_eq!(entry.initrd.as_deref(), Some("../nixos/a-initrd"));
-        assert!(default_entry("").is_err());
-        assert!(default_entry("DEFAULT gone\nLABEL here\n LINUX x\n").is_err());
-        assert!(default_entry("LABEL here\n INITRD x\n").is_err());
-        assert_eq!(default_entry("label here\n kernel /x\n").unwrap().kernel, "/x");
+        assert!(menu::starting("").is_err());
+        assert!(menu::starting("DEFAULT gone\nLABEL here\n LINUX x\n").is_err());
+        assert!(menu::starting("LABEL here\n INITRD x\n").is_err());
+        assert_eq!(menu::starting("label here\n kernel /x\n").unwrap().kernel, "/x");
     }
 
     #[test]

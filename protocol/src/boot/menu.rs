@@ -41,6 +41,16 @@ pub struct Entry {
 }
 
 impl Entry {
+    fn of(raw: &Raw) -> Self {
+        let init = raw.append.split_whitespace().find_map(|word| word.strip_prefix("init="));
+        Self {
+            label: clean(&raw.label),
+            title: clean(if raw.title.is_empty() { &raw.label } else { &raw.title }),
+            kernel: Some(&raw.kernel).filter(|kernel| !kernel.is_empty()).map(|kernel| clean(kernel)),
+            system: init.map(|init| clean(init.strip_suffix("/init").unwrap_or(init))),
+        }
+    }
+
     /// The number of the generation, if NixOS has named the entry: `nixos-42-default`, or `nixos-42`.
     #[must_use]
     pub fn generation(&self) -> Option<u32> {
@@ -59,38 +69,74 @@ pub enum MenuError {
     NoMenu,
 }
 
+/// One entry as it is in the file, for whoever follows its paths. Nothing of it is cleaned for a terminal.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Raw {
+    /// By which it is chosen.
+    pub label: String,
+    /// What a person reads; empty if it has no title of its own.
+    pub title: String,
+    /// The kernel; empty if it has none.
+    pub kernel: String,
+    /// The initial RAM disk.
+    pub initrd: Option<String>,
+    /// The kernel's command line.
+    pub append: String,
+}
+
+/// The label that DEFAULT names, and all entries.
+#[must_use]
+pub fn entries(text: &str) -> (Option<String>, Vec<Raw>) {
+    let (mut default, mut entries) = (None, Vec::<Raw>::new());
+    for line in text.lines() {
+        let Some((word, value)) = keyword(line) else { continue };
+        let room = entries.len() < ENTRIES;
+        match (word.as_str(), entries.last_mut()) {
+            // U-Boot takes the last one.
+            ("DEFAULT", _) => default = Some(value.to_owned()),
+            ("LABEL", _) if room => entries.push(Raw { label: value.to_owned(), ..Raw::default() }),
+            ("MENU", Some(entry)) => {
+                if let Some((word, title)) = keyword(value)
+                    && word == "LABEL"
+                {
+                    title.clone_into(&mut entry.title);
+                }
+            }
+            ("LINUX" | "KERNEL", Some(entry)) => value.clone_into(&mut entry.kernel),
+            ("INITRD", Some(entry)) => entry.initrd = Some(value.to_owned()),
+            ("APPEND", Some(entry)) => value.clone_into(&mut entry.append),
+            // What does not say which systems there are.
+            _ => {}
+        }
+    }
+    (default, entries)
+}
+
+/// The entry that U-Boot starts: the one that DEFAULT names, else the first (doc/README.pxe).
+///
+/// # Errors
+/// Why there is none, as the end of a sentence.
+pub fn starting(text: &str) -> Result<Raw, &'static str> {
+    let (default, entries) = entries(text);
+    let wanted = default.or_else(|| entries.first().map(|entry| entry.label.clone()));
+    match entries.into_iter().find(|entry| Some(&entry.label) == wanted.as_ref()) {
+        Some(entry) if entry.kernel.is_empty() => Err("its default entry has no kernel"),
+        Some(entry) => Ok(entry),
+        None => Err("it has no default entry"),
+    }
+}
+
 /// Reads a menu.
 ///
 /// # Errors
 /// If it is not text, too long, or has no entry.
 pub fn parse(file: &[u8]) -> Result<Menu, MenuError> {
-    let text = text(file)?;
-    let mut menu = Menu { digest: hex(file), default: None, entries: Vec::new() };
-    for line in text.lines() {
-        let Some((keyword, value)) = keyword(line) else { continue };
-        let room = menu.entries.len() < ENTRIES;
-        match (keyword.as_str(), menu.entries.last_mut()) {
-            ("DEFAULT", _) => menu.default = Some(clean(value)),
-            ("LABEL", _) if room => {
-                menu.entries.push(Entry { label: clean(value), title: clean(value), kernel: None, system: None });
-            }
-            ("MENU", Some(entry)) => {
-                if let Some((word, title)) = self::keyword(value)
-                    && word == "LABEL"
-                {
-                    entry.title = clean(title);
-                }
-            }
-            ("LINUX" | "KERNEL", Some(entry)) => entry.kernel = Some(clean(value)),
-            ("APPEND", Some(entry)) => {
-                let init = value.split_whitespace().find_map(|word| word.strip_prefix("init="));
-                entry.system = init.map(|init| clean(init.strip_suffix("/init").unwrap_or(init)));
-            }
-            // What does not say which systems there are.
-            _ => {}
-        }
+    let (default, entries) = entries(text(file)?);
+    let entries: Vec<Entry> = entries.iter().map(Entry::of).collect();
+    if entries.is_empty() {
+        return Err(MenuError::NoMenu);
     }
-    if menu.entries.is_empty() { Err(MenuError::NoMenu) } else { Ok(menu) }
+    Ok(Menu { digest: hex(file), default: default.as_deref().map(clean), entries })
 }
 
 /// The file with another entry to start; all other bytes stay.
@@ -107,7 +153,7 @@ pub fn with_default(file: &[u8], label: &str) -> Result<Vec<u8>, MenuError> {
     for line in text(file)?.split_inclusive('\n') {
         match keyword(line) {
             Some((word, _)) if word == "DEFAULT" => {
-                // U-Boot takes the first one.
+                // Once is enough.
                 if !written {
                     changed.push_str(&format!("DEFAULT {label}\n"));
                 }
