@@ -13,7 +13,8 @@ pub const SCENARIOS: &[Scenario] = &[
         "a pool is kept with its data; what it lacks is made, the agent killed after each",
         State::Waiting,
         pool,
-    ),
+    )
+    .thorough(),
     Scenario::new(
         "mode-mount",
         "a layout that is there is only mounted; where it is not, nothing is made",

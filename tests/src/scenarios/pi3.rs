@@ -68,7 +68,7 @@ fn rules(world: &mut World) -> Result<()> {
     let disko = world.layout(|layout| retarget(layout, &link))?;
     let host = world.host()?;
     // Its ROM starts nothing from a GPT; the U-Boot on its card does.
-    world.expect(&["plan", &host, "--disko", &disko, "--boot-from", "ssd"], 13, &[BOARD])?;
+    world.expect(&["plan", &host, "--disko", &disko, "--boot-from", "ssd"], 35, &[BOARD])?;
     let shown = world.expect(&["plan", &host, "--disko", &disko], 0, &[])?;
     ensure!(shown.contains("from the card: the card stays in"), "the plan does not say how it starts:\n{shown}");
     world.expect_untouched(SSD)

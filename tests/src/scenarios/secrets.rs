@@ -26,13 +26,15 @@ pub const SCENARIOS: &[Scenario] = &[
         "a LUKS root whose passphrase comes from a file; interrupted, gone on with, left nowhere",
         State::Waiting,
         luks,
-    ),
+    )
+    .thorough(),
     Scenario::new(
         "secret-key-file",
         "LUKS with key files, which hooks see where the layout says, and which are gone afterwards",
         State::Waiting,
         key,
-    ),
+    )
+    .thorough(),
     Scenario::new(
         "secret-zfs",
         "an encrypted pool whose passphrase is typed, with a dataset whose key is a file",

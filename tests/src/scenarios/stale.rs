@@ -26,14 +26,16 @@ pub const SCENARIOS: &[Scenario] = &[
         "LVM in LUKS, left open: who holds the disk is named, until it is closed",
         State::Waiting,
         luks,
-    ),
+    )
+    .thorough(),
     Scenario::new("stale-btrfs", "a btrfs that another disk has a part of", State::Waiting, btrfs),
     Scenario::new(
         "stale-gpt",
         "a GPT whose other copy is where the disk once ended, and one without its head",
         State::Waiting,
         gpt,
-    ),
+    )
+    .thorough(),
     Scenario::new("stale-pool-name", "a pool on another disk that is called as the new one", State::Waiting, pool_name),
     Scenario::new("stale-in-use", "a disk in use in each way there is: the holder is named", State::Waiting, in_use),
 ];

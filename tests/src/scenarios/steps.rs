@@ -18,7 +18,8 @@ pub const SCENARIOS: &[Scenario] = &[
         zfs,
     )
     .thorough(),
-    Scenario::new("step-luks-lvm", "the same with volumes in LUKS, after what is new in it", State::Waiting, luks_lvm),
+    Scenario::new("step-luks-lvm", "the same with volumes in LUKS, after what is new in it", State::Waiting, luks_lvm)
+        .thorough(),
     Scenario::new(
         "step-whole-disk",
         "the same with a second disk that has no partition table",

@@ -40,13 +40,15 @@ pub const SCENARIOS: &[Scenario] = &[
     .thorough(),
     Scenario::new("layout-luks-lvm", "LVM on LUKS; the agent is killed in the middle", State::ManyDisks, |w| {
         same(w, &cases::LUKS_LVM)
-    }),
+    })
+    .thorough(),
     Scenario::new(
         "layout-mdadm",
         "a GPT on a mirror of mdadm's; the agent is killed in the middle",
         State::ManyDisks,
         |w| same(w, &cases::MDADM),
-    ),
+    )
+    .thorough(),
     Scenario::new("layout-btrfs", "btrfs with subvolumes and swap files", State::ManyDisks, |w| same(w, &cases::BTRFS)),
     Scenario::new("layout-luks-btrfs", "btrfs with subvolumes on LUKS with two keys", State::ManyDisks, |w| {
         same(w, &cases::LUKS_BTRFS)
