@@ -63,8 +63,9 @@ pub fn serve(agent: &Arc<Agent>, stream: UnixStream, visit: Visit) {
             let _ = frame::send(&mut output, &reply);
         }
         Mode::NixDaemon => {
-            visit.greeted();
-            worker::serve(agent, &stream, input, output);
+            if visit.speaks_nix() {
+                worker::serve(agent, &stream, input, output);
+            }
         }
     }
     drop(stream);

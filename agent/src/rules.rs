@@ -13,9 +13,13 @@ pub fn permit(state: &State, request: &Request) -> Result<(), Fault> {
         // Who says so knows what is lost; and where a disk keeps everything else, it must go all the same.
         (Request::Reboot { force: true }, _) => Ok(()),
 
-        (Request::Plan { .. } | Request::Reboot { force: false }, Installing { .. } | Receiving) => Err(not_now(
+        (Request::Plan { .. }, Installing { .. } | Receiving) => Err(not_now(
             "An installation is running.",
             "Follow it with `cygnet logs HOST --follow`, or stop it with `cygnet abort HOST`.",
+        )),
+        (Request::Reboot { force: false }, Installing { .. } | Receiving) => Err(not_now(
+            "An installation is running.",
+            "Stop it with `cygnet abort HOST` first; if it does not stop, `cygnet reboot HOST --force`.",
         )),
         (
             Request::Plan { .. } | Request::Reboot { force: false },

@@ -1,29 +1,26 @@
 //! Child processes: every tool the agent runs goes through here.
 //!
 //! An argv, never a shell; output passed on line by line as it comes; the tail of it in the error; stoppable, and with a
-//! deadline. [`tool`] starts and ends them.
+//! deadline. [`tool`] starts and ends them, [`course`] is one run from its start to its end.
 
+mod course;
 pub mod tool;
 
 use crate::events::EventLog;
+use course::{Ended, to_its_end};
 use cygnet_protocol::event::{EventKind, Phase};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::text;
-use rustix::event::{PollFd, PollFlags};
 use std::collections::VecDeque;
-use std::io::{self, PipeReader, Read, Write};
-use std::os::fd::AsFd;
-use std::process::{ChildStdin, Command, ExitStatus, Stdio};
+use std::io::{self, Read};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-use tool::{LOOK, Stop, Stopping, Tool, never_wait, wait_for};
+use std::time::Duration;
 
 /// How many lines of a failed tool's output go into the error.
 const TAIL: usize = 8;
 /// The longest line that is read at once, bytes; a longer one comes in pieces.
 const MAX_LINE: usize = 4096;
-/// How much is read at once, bytes.
-const PIECE: usize = 64 * 1024;
 
 /// How long a tool may take that only looks.
 pub const TO_LOOK: Duration = Duration::from_secs(60);
@@ -33,8 +30,6 @@ pub const TO_LET_GO: Duration = Duration::from_secs(120);
 pub const TO_WORK: Duration = Duration::from_secs(2 * 3600);
 /// How long scripts may take that somebody else has written: some fill a disk.
 pub const TO_RUN_SCRIPTS: Duration = Duration::from_secs(12 * 3600);
-/// How long what is left of a tool's output is read after its end. Others may hold the pipe, and go on writing.
-const TO_DRAIN: Duration = Duration::from_secs(1);
 
 /// The wish to stop whatever runs, and all that would run next.
 #[derive(Debug, Default)]
@@ -236,8 +231,7 @@ impl Runner<'_> {
         });
         lines.flush();
         let tail = Vec::from(lines.tail).join(" | ");
-        let (end, program, command) = result?;
-        end.judge(program, command, tail.clone())?;
+        result?.judge(tail.clone())?;
         self.cancel.check()?;
         Ok(tail)
     }
@@ -273,148 +267,8 @@ impl Lines<'_> {
     }
 }
 
-/// How a tool's run ended.
-enum End {
-    Status(ExitStatus),
-    Cancelled,
-    Overdue { seconds: u64, hangs: bool },
-}
-
-impl End {
-    fn judge(self, program: String, command: String, tail: String) -> Result<(), RunError> {
-        match self {
-            End::Status(status) if status.success() => Ok(()),
-            End::Status(status) => Err(RunError::Failed { program, command, status, tail }),
-            End::Cancelled => Err(RunError::Cancelled),
-            End::Overdue { seconds, hangs } => Err(RunError::Overdue { program, command, seconds, hangs, tail }),
-        }
-    }
-}
-
 fn started_not(command: &Command, source: io::Error) -> RunError {
     RunError::Start { program: command.get_program().to_string_lossy().into_owned(), source }
-}
-
-/// What is written to a tool.
-struct Feed<'a> {
-    to: ChildStdin,
-    from: &'a mut dyn Read,
-    buffer: Vec<u8>,
-    sent: usize,
-}
-
-impl Feed<'_> {
-    /// Writes as much as goes. Whether there is more; a child that stops reading says why in its output and exit status.
-    fn more(&mut self) -> bool {
-        if self.sent == self.buffer.len() {
-            self.buffer.resize(PIECE, 0);
-            self.sent = 0;
-            match self.from.read(&mut self.buffer) {
-                Ok(0) | Err(_) => return false,
-                Ok(count) => self.buffer.truncate(count),
-            }
-        }
-        match self.to.write(self.buffer.get(self.sent..).unwrap_or_default()) {
-            Ok(count) => self.sent += count,
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            Err(_) => return false,
-        }
-        true
-    }
-}
-
-impl Drop for Feed<'_> {
-    fn drop(&mut self) {
-        // It may have been a secret.
-        zeroize::Zeroize::zeroize(&mut self.buffer);
-    }
-}
-
-/// Runs a command until it has ended, or was ended because its time was over or `asked` says so. What comes out of each of
-/// `outputs` is given to `sink`, with its number. The end of them is not waited for: others may hold them open.
-fn to_its_end(
-    mut command: Command,
-    outputs: Vec<PipeReader>,
-    input: Option<&mut dyn Read>,
-    limit: Duration,
-    asked: &dyn Fn() -> bool,
-    sink: &mut dyn FnMut(usize, &[u8]),
-) -> Result<(End, String, String), RunError> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let text = render(&command);
-    if tool::hangs(&command) {
-        return Err(RunError::Hangs { program });
-    }
-    if input.is_some() {
-        command.stdin(Stdio::piped());
-    }
-    let start = |source| RunError::Start { program: program.clone(), source };
-    let mut tool = Tool::start(&mut command).map_err(start)?;
-    // The command holds the write ends of the pipes; the end of the output is seen only without them.
-    drop(command);
-    let stdin = tool.child().and_then(|child| child.stdin.take());
-    let mut feed = stdin.zip(input).map(|(to, from)| Feed { to, from, buffer: Vec::new(), sent: 0 });
-    let wrong = |source| RunError::Output { program: program.clone(), source };
-    feed.iter().try_for_each(|feed| never_wait(&feed.to)).map_err(wrong)?;
-    outputs.iter().try_for_each(never_wait).map_err(wrong)?;
-    let mut outputs: Vec<Option<PipeReader>> = outputs.into_iter().map(Some).collect();
-    let (begun, mut stop, mut why) = (Instant::now(), None::<Stop>, None);
-    let mut piece = vec![0; PIECE];
-    let end = loop {
-        listen(&tool, &outputs, feed.as_ref()).map_err(wrong)?;
-        let ended = tool.ended().map_err(wrong)?;
-        for (number, output) in outputs.iter_mut().enumerate() {
-            let draining = Instant::now();
-            while let Some(reader) = output {
-                match reader.read(&mut piece) {
-                    Ok(0) => *output = None,
-                    Ok(count) => sink(number, piece.get(..count).unwrap_or_default()),
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) => return Err(wrong(error)),
-                }
-                // All that the tool itself has said is in the pipe when it has ended.
-                if ended.is_none() || draining.elapsed() > TO_DRAIN {
-                    break;
-                }
-            }
-        }
-        if feed.as_mut().is_some_and(|feed| !feed.more()) {
-            feed = None;
-        }
-        if stop.is_none() && ended.is_none() {
-            let overdue = begun.elapsed() >= limit;
-            if overdue || asked() {
-                why = Some(if overdue {
-                    End::Overdue { seconds: limit.as_secs(), hangs: false }
-                } else {
-                    End::Cancelled
-                });
-                stop = Some(tool.stop());
-            }
-        }
-        match (stop.as_mut().map(|stop| tool.go_on(stop)), ended) {
-            (None, Some(status)) => break End::Status(status),
-            (None | Some(Stopping::Waiting), _) => {}
-            (Some(Stopping::Ended), _) => break why.unwrap_or(End::Cancelled),
-            (Some(Stopping::LeftBehind), _) => {
-                break match why {
-                    Some(End::Overdue { seconds, .. }) => End::Overdue { seconds, hangs: true },
-                    Some(End::Cancelled | End::Status(_)) | None => End::Cancelled,
-                };
-            }
-        }
-    };
-    Ok((end, program, text))
-}
-
-/// Waits until the tool has something to say, takes something, or has ended; a moment at most.
-fn listen(tool: &Tool, outputs: &[Option<PipeReader>], feed: Option<&Feed<'_>>) -> io::Result<()> {
-    let end = tool.end();
-    let mut fds = vec![PollFd::new(&end, PollFlags::IN)];
-    fds.extend(outputs.iter().flatten().map(|output| PollFd::from_borrowed_fd(output.as_fd(), PollFlags::IN)));
-    fds.extend(feed.map(|feed| PollFd::from_borrowed_fd(feed.to.as_fd(), PollFlags::OUT)));
-    wait_for(&mut fds, LOOK)
 }
 
 /// A line of a tool's output as text that cannot move the cursor of the terminal it ends up on: tabs and what a progress
@@ -438,8 +292,8 @@ pub fn capture_within(limit: Duration, argv: &[&str]) -> Result<String, RunError
     let Some((program, args)) = argv.split_first() else { return Ok(String::new()) };
     let mut command = command(program);
     command.args(args);
-    let (end, program, text, [out, err]) = quietly(limit, command)?;
-    end.judge(program, text, String::from_utf8_lossy(&err).trim().to_owned())?;
+    let (ended, [out, err]) = quietly(limit, command)?;
+    ended.judge(String::from_utf8_lossy(&err).trim().to_owned())?;
     Ok(String::from_utf8_lossy(&out).into_owned())
 }
 
@@ -448,25 +302,24 @@ pub fn whatever_it_says(limit: Duration, argv: &[&str]) -> Option<String> {
     let (program, args) = argv.split_first()?;
     let mut command = command(program);
     command.args(args);
-    let (_, _, _, [out, _]) = quietly(limit, command).ok()?;
+    let (_, [out, _]) = quietly(limit, command).ok()?;
     Some(String::from_utf8_lossy(&out).into_owned()).filter(|text| !text.trim().is_empty())
 }
 
-fn quietly(limit: Duration, mut command: Command) -> Result<(End, String, String, [Vec<u8>; 2]), RunError> {
+fn quietly(limit: Duration, mut command: Command) -> Result<(Ended, [Vec<u8>; 2]), RunError> {
     const MOST: [usize; 2] = [16 * 1024 * 1024, 64 * 1024];
     let pipes = io::pipe().and_then(|out| io::pipe().map(|err| (out, err)));
     let ((out, out_end), (err, err_end)) = pipes.map_err(|source| started_not(&command, source))?;
     command.stdout(out_end).stderr(err_end);
     let mut texts = [Vec::new(), Vec::new()];
-    let (end, program, text) =
-        to_its_end(command, vec![out, err], None, limit, &|| false, &mut |number, bytes: &[u8]| {
-            // What is too much is read all the same, or the tool would wait for ever to be rid of it.
-            if let (Some(text), Some(most)) = (texts.get_mut(number), MOST.get(number)) {
-                let room = most.saturating_sub(text.len());
-                text.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
-            }
-        })?;
-    Ok((end, program, text, texts))
+    let ended = to_its_end(command, vec![out, err], None, limit, &|| false, &mut |number, bytes: &[u8]| {
+        // What is too much is read all the same, or the tool would wait for ever to be rid of it.
+        if let (Some(text), Some(most)) = (texts.get_mut(number), MOST.get(number)) {
+            let room = most.saturating_sub(text.len());
+            text.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
+        }
+    })?;
+    Ok((ended, texts))
 }
 
 /// The command as a person would type it.

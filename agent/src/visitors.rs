@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// The most connections at once. Each costs two threads; nobody needs more.
 const MOST: usize = 64;
+/// The most of them that speak Nix's protocol, whose lists may be long. Nix itself needs one for a copy.
+const MOST_NIX: usize = 4;
 /// How long one may take to say what it is. `cygnet` says it with its first byte.
 const TO_GREET: Duration = Duration::from_secs(60);
 /// How long one that has said so must have been silent before it is forgotten for another.
@@ -49,6 +51,7 @@ struct Seen {
     heard: Instant,
     /// Its request is being answered.
     served: bool,
+    nix: bool,
 }
 
 struct Trouble {
@@ -75,18 +78,24 @@ impl Visitors {
     pub fn enter(self: &Arc<Self>, bridge: &UnixStream) -> io::Result<Option<Visit>> {
         let mut present = lock(&self.present);
         if present.visits.len() >= MOST {
-            let Some(silent) = longest_silent(&present.visits) else { return Ok(None) };
-            if let Some(seen) = present.visits.remove(&silent) {
-                // Already gone is as good.
-                let _ = seen.bridge.shutdown(Shutdown::Both);
-            }
-            self.tell("forgotten", "too many are connected; the one that was silent for the longest time is forgotten");
+            let Some(silent) = longest_silent(&present.visits, |_| true) else { return Ok(None) };
+            self.forget(&mut present, silent);
         }
         let bridge = bridge.try_clone()?;
         let number = present.next;
         present.next += 1;
-        present.visits.insert(number, Seen { bridge, greeted: false, heard: Instant::now(), served: false });
+        present
+            .visits
+            .insert(number, Seen { bridge, greeted: false, heard: Instant::now(), served: false, nix: false });
         Ok(Some(Visit { visitors: self.clone(), number }))
+    }
+
+    fn forget(&self, present: &mut Present, silent: u64) {
+        if let Some(seen) = present.visits.remove(&silent) {
+            // Already gone is as good.
+            let _ = seen.bridge.shutdown(Shutdown::Both);
+        }
+        self.tell("forgotten", "too many are connected; the one that was silent for the longest time is forgotten");
     }
 
     /// The right to a large message, when it is its turn; `None` if that does not come.
@@ -118,9 +127,9 @@ impl Visitors {
 }
 
 /// Who has not said what it is goes first, then who was silent for long.
-fn longest_silent(visits: &BTreeMap<u64, Seen>) -> Option<u64> {
+fn longest_silent(visits: &BTreeMap<u64, Seen>, among: impl Fn(&Seen) -> bool) -> Option<u64> {
     let idle = |seen: &Seen| !seen.served && (!seen.greeted || seen.heard.elapsed() >= SILENT);
-    let candidates = visits.iter().filter(|(_, seen)| idle(seen));
+    let candidates = visits.iter().filter(|(_, seen)| among(seen) && idle(seen));
     candidates.min_by_key(|(_, seen)| (seen.greeted, seen.heard)).map(|(number, _)| *number)
 }
 
@@ -133,6 +142,24 @@ impl Visit {
     /// It has said what it is.
     pub fn greeted(&self) {
         self.note(|seen| seen.greeted = true);
+    }
+
+    /// It speaks Nix's protocol; whether there is room for one more of these.
+    pub fn speaks_nix(&self) -> bool {
+        self.greeted();
+        let mut present = lock(&self.visitors.present);
+        if present.visits.values().filter(|seen| seen.nix).count() >= MOST_NIX {
+            let Some(silent) = longest_silent(&present.visits, |seen| seen.nix) else {
+                self.visitors
+                    .tell("nix", "too many speak Nix's protocol at once, and all are at work; one was refused");
+                return false;
+            };
+            self.visitors.forget(&mut present, silent);
+        }
+        if let Some(seen) = present.visits.get_mut(&self.number) {
+            seen.nix = true;
+        }
+        true
     }
 
     /// Its request is being answered, or is not any more.
@@ -260,6 +287,20 @@ mod tests {
         }
         drop(visits);
         assert!(lock(&visitors.present).visits.len() <= 1);
+    }
+
+    #[test]
+    fn few_speak_nix_at_once_and_the_silent_make_room() {
+        let visitors = Arc::new(Visitors::default());
+        let (bridge, _other) = pair();
+        let visits: Vec<Visit> = (0..=MOST_NIX).map(|_| visitors.enter(&bridge).unwrap().unwrap()).collect();
+        let (last, first) = visits.split_last().unwrap();
+        assert!(first.iter().all(Visit::speaks_nix) && !last.speaks_nix());
+        if let Some(long_ago) = Instant::now().checked_sub(SILENT * 2) {
+            lock(&visitors.present).visits.get_mut(&first[1].number).unwrap().heard = long_ago;
+            assert!(last.speaks_nix());
+            assert!(!lock(&visitors.present).visits.contains_key(&first[1].number));
+        }
     }
 
     #[test]

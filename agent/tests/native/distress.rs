@@ -82,7 +82,7 @@ fn many_large_messages_take_their_turns_and_little_memory() {
     let mut line = b"{\"type\":\"status\",\"ignored\":\"".to_vec();
     line.resize(MAX_LINE - 3, b'x');
     line.extend(b"\"}\n");
-    let clients: Vec<Client> = (0..40).map(|_| place.client()).collect();
+    let clients: Vec<Client> = (0..24).map(|_| place.client()).collect();
     std::thread::scope(|scope| {
         for mut client in clients {
             let line = &line;
