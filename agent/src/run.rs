@@ -343,6 +343,7 @@ fn render(command: &Command) -> String {
 mod tests {
     use super::*;
     use std::sync::Arc;
+    use std::time::Instant;
 
     fn sh(script: &str) -> Vec<String> {
         ["sh", "-c", script].map(String::from).to_vec()
