@@ -95,7 +95,7 @@ fn sync_card(state: &Path) {
 /// that does not answer holds up nothing.
 fn by_the_kernel(sysrq: &Path, pause: Duration) -> io::Result<()> {
     for command in ["s", "u", "b"] {
-        OpenOptions::new().write(true).append(true).open(sysrq)?.write_all(command.as_bytes())?;
+        OpenOptions::new().append(true).open(sysrq)?.write_all(command.as_bytes())?;
         std::thread::sleep(pause);
     }
     Ok(())
