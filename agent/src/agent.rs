@@ -1,7 +1,7 @@
 //! The agent itself: its state, the installation it owns, and its answers to requests.
 //!
-//! `desk` has what it knows of the installation, `begin` begins one, `notes` goes on with the journal, and `channels`
-//! are those by which store paths come.
+//! `desk` has what it knows of the installation, `begin` begins one, `notes` goes on with the journal, `channels` are those by
+//! which store paths come, and `ends` is how an installation ends that does not end by itself, and the Pi with it.
 
 use crate::card;
 use crate::events::{EventLog, lock};
@@ -9,8 +9,9 @@ use crate::extra::Stash;
 use crate::identity::{self, Identity};
 use crate::inspect;
 use crate::install;
-use crate::journal::{Came, Job, Journal, Parts, Past, Record};
+use crate::journal::{Came, JOURNAL, Job, Journal, Parts, Past, Record};
 use crate::online::Order;
+use crate::reboot;
 use crate::rules::{not_now, permit};
 use crate::run::Cancel;
 use crate::secrets::Vault;
@@ -22,19 +23,21 @@ use cygnet_protocol::message::{ClosureSummary, InstallOptions, Reply, Request, S
 use cygnet_protocol::online::diagnosis::{Diagnosis, without_counts};
 use cygnet_protocol::online::link::NetworkReport;
 use cygnet_protocol::online::observation::{Announce, Bss};
-use cygnet_protocol::plan::{Mode, Plan, Wanted, layout_hash};
+use cygnet_protocol::plan::{Action, Mode, Plan, Wanted, layout_hash};
 use cygnet_protocol::secret::GivenSecret;
 use cygnet_protocol::store::{Part, PathInfo, StorePath};
 use cygnet_protocol::trust::{Keys, Trust};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 mod begin;
 mod channels;
 mod desk;
+mod ends;
 mod notes;
 
 use desk::Desk;
@@ -75,7 +78,7 @@ pub struct Agent {
     /// What the settings on the card's FAT partition say.
     pub given: card::State,
     /// The secrets of the present installation.
-    pub vault: Vault,
+    pub vault: Arc<Vault>,
     /// The extra files of the present installation.
     pub extra: Stash,
     /// What a person at the console wants of the supervisor of the network.
@@ -88,6 +91,12 @@ pub struct Agent {
     pub announce: Mutex<Announce>,
     /// Held while a kept store is read; then the target must stay mounted.
     pub looking: Mutex<()>,
+    /// Held while store paths are copied from the card.
+    pub copying: Mutex<()>,
+    /// The Pi is restarted, whatever it takes.
+    forcing: AtomicBool,
+    /// The agent was told to end.
+    ending: AtomicBool,
     /// It only fills a store, without an installation.
     receive_only: bool,
     network: Mutex<NetworkReport>,
@@ -102,14 +111,28 @@ impl Agent {
         let mut desk = Desk::empty();
         let log = EventLog::new();
         match Journal::read(&places.state) {
-            Ok(Some(past)) => desk.remember(past),
+            Ok(Some(past)) => {
+                if past.damaged > 0 {
+                    let text = format!(
+                        "{} line(s) of the journal of the last installation cannot be read: the card is failing, or the power went \
+                         while it was written. The others count; what is missing is done again.",
+                        past.damaged
+                    );
+                    log.emit(None, EventKind::Warning { text });
+                }
+                desk.remember(past);
+            }
             Ok(None) => {}
-            Err(error) => log.emit(
-                None,
-                EventKind::Warning {
-                    text: format!("The journal of the last installation cannot be read: {error}; starting afresh."),
-                },
-            ),
+            Err(error) => {
+                // What it has left is mounted, maybe, and nobody knows what it is.
+                desk.unreadable = true;
+                let text = format!(
+                    "The journal of the last installation cannot be read: {error}. The card is failing, or somebody has changed \
+                     {JOURNAL}. That installation cannot be gone on with; what is mounted in the target's place is let go of, and \
+                     anything else it uses by a reboot."
+                );
+                log.emit(None, EventKind::Warning { text });
+            }
         }
         Self::with(identity, places, desk, log, false)
     }
@@ -135,19 +158,27 @@ impl Agent {
 
     fn with(identity: Identity, places: Places, desk: Desk, log: EventLog, receive_only: bool) -> Arc<Self> {
         let (orders, order_box) = tokio::sync::mpsc::unbounded_channel();
+        let vault = Arc::new(Vault::new(places.secrets.clone()));
+        log.strike_out({
+            let vault = vault.clone();
+            Box::new(move |line| vault.strike_out(line))
+        });
         Arc::new(Self {
+            forcing: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
             receive_only,
             orders,
             order_box: Mutex::new(Some(order_box)),
             air: Mutex::default(),
             announce: Mutex::default(),
             looking: Mutex::default(),
+            copying: Mutex::default(),
             network: Mutex::default(),
             identity,
             log,
             given: card::State::load(&places.state).0,
             cancel: Arc::default(),
-            vault: Vault::new(places.secrets.clone()),
+            vault,
             extra: Stash::new(places.extra_files()),
             places,
             desk: Mutex::new(desk),
@@ -156,31 +187,36 @@ impl Agent {
     }
 
     /// Answers one request. `Follow` is the connection's own business: it only gets its permission here.
-    pub fn answer(self: &Arc<Self>, request: Request) -> Reply {
-        match self.consider(request) {
+    /// With `hooks`, plans may have them.
+    pub fn answer(self: &Arc<Self>, request: Request, hooks: bool) -> Reply {
+        match self.consider(request, hooks) {
             Ok(reply) => reply,
             Err(fault) => Reply::Error(fault),
         }
     }
 
-    fn consider(self: &Arc<Self>, request: Request) -> Result<Reply, Fault> {
+    fn consider(self: &Arc<Self>, request: Request, hooks: bool) -> Result<Reply, Fault> {
         permit(&lock(&self.desk).state, &request)?;
         if self.receive_only
             && let Request::Plan { .. }
             | Request::Install { .. }
             | Request::ExtraFiles { .. }
             | Request::Abort
-            | Request::Reboot = request
+            | Request::Reboot { .. } = request
         {
             return Err(not_now(
                 "this agent was started with --receive-only.",
                 "Push store paths with `cygnet push HOST …`; for an installation, start the agent's service.",
             ));
         }
+        if matches!(request, Request::Plan { .. } | Request::Install { .. }) {
+            self.after_clearing()?;
+        }
         match request {
             Request::Status => Ok(Reply::Status(Box::new(self.status()))),
             Request::Plan { disko, closure, mode, boot_from } => {
                 let (plan, boot) = self.plan(&disko, closure.as_ref(), (mode, boot_from))?;
+                hooks_allowed(&plan, hooks)?;
                 let mut desk = lock(&self.desk);
                 if desk.shown.len() == SHOWN {
                     desk.shown.pop_front();
@@ -190,7 +226,7 @@ impl Agent {
                 Ok(Reply::Plan { plan: Box::new(plan), secrets, boot })
             }
             Request::Install { disko, digest, closure, mode, options, secrets } => {
-                self.install((&disko, mode), &digest, closure, options, secrets)
+                self.install((&disko, mode), &digest, closure, options, (secrets, hooks))
             }
             Request::ExtraFiles { id, at, total, bytes } => {
                 self.extra.take(id, at, total, &bytes)?;
@@ -226,17 +262,11 @@ impl Agent {
                 self.cancel.ask();
                 self.arrived.notify_all();
                 drop(desk);
+                self.see_abort_through();
                 Ok(Reply::Accepted { resumed: false })
             }
-            Request::Reboot => {
-                {
-                    // An installation may have begun since the first look; none can begin after this one.
-                    let mut desk = lock(&self.desk);
-                    permit(&desk.state, &request)?;
-                    desk.state = State::Rebooting;
-                }
-                self.set_state(State::Rebooting);
-                install::handover::reboot_soon();
+            Request::Reboot { force } => {
+                self.reboot(force)?;
                 Ok(Reply::Accepted { resumed: false })
             }
         }
@@ -367,6 +397,20 @@ impl Agent {
         matches!(desk.state, State::Interrupted { .. } | State::Failed { .. })
             .then(|| desk.job.clone().filter(|job| job.plan.is_intact()))
             .flatten()
+    }
+}
+
+/// Refuses a plan that runs somebody's scripts, if this connection may not have that.
+fn hooks_allowed(plan: &Plan, allowed: bool) -> Result<(), Fault> {
+    let is_script = |action: &Action| matches!(action, Action::Script { .. });
+    match plan.steps.iter().find(|step| step.actions().iter().any(is_script)) {
+        Some(step) if !allowed => Err(Fault::new(
+            FaultCode::HooksRefused,
+            format!("The plan has a hook, which this connection may not run: “{}”.", step.sentence()),
+            "Its ssh key is tied to `cygnetd bridge --no-hooks` in authorized_keys on the Pi.",
+            "Take the hooks out of the layout, or connect with a key that is not so tied.",
+        )),
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -38,8 +38,8 @@ pub fn mode(argument: Option<&str>, original_command: Option<&str>) -> Result<Mo
 }
 
 /// Hands over and waits for the daemon's end of the connection to close.
-pub fn run(socket: &Path, mode: Mode) -> ExitCode {
-    match hand_over(socket, mode) {
+pub fn run(socket: &Path, mode: Mode, no_hooks: bool) -> ExitCode {
+    match hand_over(socket, mode, no_hooks) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let fault = Fault::new(
@@ -60,9 +60,9 @@ pub fn run(socket: &Path, mode: Mode) -> ExitCode {
     }
 }
 
-fn hand_over(socket: &Path, mode: Mode) -> io::Result<()> {
+fn hand_over(socket: &Path, mode: Mode, no_hooks: bool) -> io::Result<()> {
     let mut stream = UnixStream::connect(socket)?;
-    let message = Handover { mode, peer: std::env::var("SSH_CONNECTION").unwrap_or_default() };
+    let message = Handover { mode, peer: std::env::var("SSH_CONNECTION").unwrap_or_default(), no_hooks };
     let mut line = serde_json::to_vec(&message)?;
     line.push(b'\n');
     let (stdin, stdout) = (io::stdin(), io::stdout());

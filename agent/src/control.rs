@@ -4,15 +4,16 @@ use crate::agent::Agent;
 use crate::events::lock;
 use crate::rules::not_now;
 use crate::store::receive;
+use crate::visitors::{Ear, Room, Visit};
 use crate::worker;
 use cygnet_protocol::fault::Fault;
-use cygnet_protocol::frame::{self, FrameError};
+use cygnet_protocol::frame::{self, FrameError, MAX_LINE};
 use cygnet_protocol::handover::{Handover, Mode};
 use cygnet_protocol::message::{Hello, Reply, Request};
 use cygnet_protocol::stream::DataReply;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use std::fs::File;
-use std::io::{self, BufReader, IoSliceMut, Write};
+use std::io::{self, BufRead, BufReader, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -21,19 +22,31 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
+/// How much of a message is read before it has to wait for its turn, bytes.
+const SMALL: usize = 64 * 1024;
+/// How many events are held for one client at a time.
+const EVENTS: usize = 64;
+
 /// Serves whoever a bridge brings. The bridge ends when `stream` is dropped, so that is kept to the end.
-pub fn serve(agent: &Arc<Agent>, stream: UnixStream) {
-    let (handover, input, output) = match take_over(&stream) {
+pub fn serve(agent: &Arc<Agent>, stream: UnixStream, visit: Visit) {
+    let visit = Arc::new(visit);
+    let taken = take_over(&stream)
+        .and_then(|(handover, input, output)| Ok((handover, Ear::new(input, &stream, visit.clone())?, output)));
+    let (handover, input, output) = match taken {
         Ok(taken) => taken,
         Err(error) => {
-            tracing::warn!("a connection came to nothing: {error}");
+            visit.visitors().tell("nothing", &format!("a connection came to nothing: {error}"));
             return;
         }
     };
     tracing::info!("{:?} connection from {:?}", handover.mode, handover.peer);
     match handover.mode {
-        Mode::Control => converse(agent, input, output),
+        Mode::Control => {
+            converse(&Client { agent: agent.clone(), visit, hooks: !handover.no_hooks }, input, output);
+        }
         Mode::Data => {
+            // There is one at a time, and a later one ends it.
+            visit.greeted();
             let mut output = output;
             let reply = match agent.open_channel(&stream) {
                 Ok(()) => {
@@ -49,7 +62,11 @@ pub fn serve(agent: &Arc<Agent>, stream: UnixStream) {
             // Who is gone does not want the answer.
             let _ = frame::send(&mut output, &reply);
         }
-        Mode::NixDaemon => worker::serve(agent, &stream, input, output),
+        Mode::NixDaemon => {
+            if visit.speaks_nix() {
+                worker::serve(agent, &stream, input, output);
+            }
+        }
     }
     drop(stream);
 }
@@ -89,25 +106,76 @@ impl Line {
     }
 }
 
-fn converse(agent: &Arc<Agent>, input: File, mut output: File) {
+/// Who talks on a control connection.
+struct Client {
+    agent: Arc<Agent>,
+    visit: Arc<Visit>,
+    /// Whether plans may have hooks.
+    hooks: bool,
+}
+
+impl Client {
+    fn answer(&self, request: Request) -> Reply {
+        self.visit.served(true);
+        let reply = self.agent.answer(request, self.hooks);
+        self.visit.served(false);
+        reply
+    }
+
+    /// One line, of which a long one waits for its turn; until [`Room`] is dropped, it may be answered.
+    fn read_line(&self, input: &mut BufReader<Ear>) -> Result<(Vec<u8>, Option<Room<'_>>), FrameError> {
+        let mut line = Vec::new();
+        let count = input.by_ref().take(SMALL as u64).read_until(b'\n', &mut line)?;
+        if count < SMALL || line.last() == Some(&b'\n') {
+            return whole(line).map(|line| (line, None));
+        }
+        // While it waits it is not silent.
+        self.visit.served(true);
+        let room = self.visit.visitors().room();
+        self.visit.served(false);
+        let room = room.ok_or_else(|| {
+            FrameError::Io(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the agent reads other large messages; try again later",
+            ))
+        })?;
+        input.get_mut().hurry(true);
+        let read = input.by_ref().take((MAX_LINE - SMALL) as u64).read_until(b'\n', &mut line);
+        input.get_mut().hurry(false);
+        read?;
+        whole(line).map(|line| (line, Some(room)))
+    }
+}
+
+fn whole(mut line: Vec<u8>) -> Result<Vec<u8>, FrameError> {
+    match line.pop() {
+        None => Err(FrameError::Closed),
+        Some(b'\n') => Ok(line),
+        Some(_) if line.len() + 1 == MAX_LINE => Err(FrameError::TooLong),
+        Some(_) => Err(FrameError::Truncated),
+    }
+}
+
+fn converse(client: &Client, input: Ear, mut output: File) {
+    let agent = &client.agent;
     let mut input = BufReader::new(input);
     let ours = Hello::ours("cygnetd");
     if frame::send(&mut output, &ours).is_err() {
         return;
     }
     let line = Arc::new(Line { output: Mutex::new(output), closed: AtomicBool::new(false) });
-    let greeting =
-        frame::receive::<Hello>(&mut input).map_err(|error| bad_hello(&error)).and_then(|hello| hello.agree(&ours));
+    let greeting = hello(&mut input).map_err(|error| bad_hello(&error)).and_then(|hello: Hello| hello.agree(&ours));
     if let Err(fault) = greeting {
         let _ = line.say(&Reply::Error(fault));
         return;
     }
+    client.visit.greeted();
     let mut following = false;
     let mut brought = false;
     loop {
-        let mut request = match frame::read_line(&mut input) {
+        let (mut request, _room) = match client.read_line(&mut input) {
             // There may be secrets in it.
-            Ok(text) => Request::parse(&Zeroizing::new(text)),
+            Ok((text, room)) => (Request::parse(&Zeroizing::new(text)), room),
             Err(FrameError::Closed) => break,
             Err(error) => {
                 tracing::info!("control connection: {error}");
@@ -123,7 +191,7 @@ fn converse(agent: &Arc<Agent>, input: File, mut output: File) {
             _ => None,
         };
         brought |= matches!(request, Ok(Request::ExtraFiles { .. }));
-        let reply = request.map_or_else(Reply::Error, |request| agent.answer(request));
+        let reply = request.map_or_else(Reply::Error, |request| client.answer(request));
         let accepted = matches!(reply, Reply::Accepted { .. });
         if line.say(&reply).is_err() {
             break;
@@ -146,21 +214,32 @@ fn converse(agent: &Arc<Agent>, input: File, mut output: File) {
     agent.log.wake();
 }
 
+/// A greeting is never large.
+fn hello(input: &mut BufReader<Ear>) -> Result<Hello, FrameError> {
+    let mut line = Vec::new();
+    input.by_ref().take(SMALL as u64).read_until(b'\n', &mut line)?;
+    frame::decode(&whole(line)?)
+}
+
 fn replay(agent: &Agent, line: &Line, from: u64) -> Result<u64, FrameError> {
-    let events = agent.log.since(from, Duration::ZERO);
-    let next = events.last().map_or(from, |event| event.seq + 1);
-    let mut text = Vec::new();
-    for event in events {
-        frame::send(&mut text, &Reply::Event(event))?;
+    let end = agent.log.next();
+    let mut next = from;
+    while next < end {
+        let events = agent.log.some_since(&line.closed, next, Duration::ZERO, EVENTS);
+        let Some(last) = events.last().map(|event| event.seq) else { break };
+        next = last + 1;
+        let mut text = Vec::new();
+        for event in events {
+            frame::send(&mut text, &Reply::Event(event))?;
+        }
+        lock(&line.output).write_all(&text)?;
     }
-    let mut output = lock(&line.output);
-    output.write_all(&text)?;
     Ok(next)
 }
 
 fn tell(agent: &Agent, line: &Line, mut next: u64) {
     while !line.closed.load(Ordering::Acquire) {
-        for event in agent.log.since_unless(&line.closed, next, Duration::from_secs(30)) {
+        for event in agent.log.some_since(&line.closed, next, Duration::from_secs(30), EVENTS) {
             next = event.seq + 1;
             if line.say(&Reply::Event(event)).is_err() {
                 return;

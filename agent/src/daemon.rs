@@ -1,20 +1,20 @@
 //! How the agent lives: it listens on its socket, keeps systemd's watchdog content, and goes when told to.
 
 use crate::agent::{Agent, Places};
-use crate::{announce, boot, card, console, control, identity::Identity, install, led, online, report, say};
+use crate::visitors::Visitors;
+use crate::{announce, boot, card, console, control, identity::Identity, led, online, report, say};
+use cygnet_protocol::online::settings::{Console, Settings};
 use rustix::fs::Mode;
 use sd_notify::NotifyState;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-
-/// The most connections at once. Each costs two threads; nobody needs more, and only root can connect.
-const MAX_CONNECTIONS: usize = 64;
 
 /// That of nixos-install: files made in the target, also by tools, are readable by all.
 const TARGET_UMASK: Mode = Mode::from_bits_truncate(0o022);
@@ -70,19 +70,18 @@ async fn live(socket: &Path, places: Places, purpose: Purpose) -> io::Result<()>
 
 async fn install_on_this_machine(socket: &Path, listener: &UnixListener, places: Places) -> io::Result<()> {
     let agent = Agent::new(Identity::read(), places);
-    let unfinished = agent.unfinished();
-    agent.vault.forget_after_crash(unfinished.as_ref().map(|job| &job.plan));
+    agent.vault.forget_after_crash(agent.unfinished().as_ref().map(|job| &job.plan));
     agent.extra.forget();
-    if let Some(job) = unfinished {
-        // A crash of the agent alone leaves the target mounted; the next plan or installation needs it free.
-        install::export::release(&agent, &job.plan);
-    }
+    // A crash of the agent alone leaves the target mounted. Nothing else waits until it is let go of, which may take minutes
+    // or, if a disk does not answer, never come about.
+    agent.let_go_of_the_past();
     let announcement = announce::spawn(agent.clone());
     online::spawn(agent.clone());
     // The machine's screens, its LED and its card are for its own agent; one elsewhere is somebody's experiment.
     let shown = (socket == Path::new(cygnet_protocol::handover::SOCKET)).then(|| {
         card::told::retell(&agent.log, &Path::new("/").join(card::told::TOLD));
         let given = online::settings::read(Path::new(online::settings::SETTINGS), &agent.places.state);
+        count_given(&agent, &given.settings);
         report::spawn(agent.clone());
         boot::back::spawn(agent.clone());
         (console::spawn(agent.clone(), &given.settings.console), led::spawn(agent.clone()))
@@ -98,31 +97,29 @@ async fn install_on_this_machine(socket: &Path, listener: &UnixListener, places:
     result
 }
 
+/// Notes what was given to the card, so that an installation knows what was given last.
+fn count_given(agent: &Agent, settings: &Settings) {
+    let settings = Settings { console: Console::default(), ..settings.clone() };
+    if settings != Settings::default()
+        && let Err(error) = card::given::count(&agent.places.state, &settings)
+    {
+        tracing::warn!("what was given to the card is not counted: {error}");
+    }
+}
+
 /// Serves connections until SIGTERM or SIGINT.
 async fn attend(socket: &Path, listener: &UnixListener, agent: &Arc<Agent>) -> io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut watchdog = tokio::time::interval(watchdog_interval());
     tell_systemd(&[NotifyState::Ready, NotifyState::Status("waiting for cygnet")]);
     tracing::info!("cygnetd {} listens on {}", env!("CARGO_PKG_VERSION"), socket.display());
-    let connections = Arc::new(());
+    let visitors = Arc::new(Visitors::default());
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted.and_then(|(stream, _)| stream.into_std()) {
-                Ok(stream) if Arc::strong_count(&connections) <= MAX_CONNECTIONS => {
-                    let (agent, token) = (agent.clone(), connections.clone());
-                    let serve = move || {
-                        if stream.set_nonblocking(false).is_ok() {
-                            control::serve(&agent, stream);
-                        }
-                        drop(token);
-                    };
-                    if let Err(error) = std::thread::Builder::new().name("connection".into()).spawn(serve) {
-                        tracing::warn!("no thread for a connection: {error}");
-                    }
-                }
-                Ok(_) => tracing::warn!("more than {MAX_CONNECTIONS} connections at once; one was refused"),
+                Ok(stream) => let_in(agent, &visitors, stream),
                 Err(error) => {
-                    tracing::warn!("accepting a connection: {error}");
+                    visitors.tell("accept", &format!("accepting a connection: {error}"));
                     // Out of descriptors, most likely: accept would fail again at once.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
@@ -133,10 +130,38 @@ async fn attend(socket: &Path, listener: &UnixListener, agent: &Arc<Agent>) -> i
                     tell_systemd(&[NotifyState::Status(state)]);
                 }
             }
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => if ended(agent) { return Ok(()) },
+            _ = interrupt.recv() => if ended(agent) { return Ok(()) },
         }
     }
+}
+
+/// Serves a connection on a thread of its own, if there is room for it.
+fn let_in(agent: &Arc<Agent>, visitors: &Arc<Visitors>, stream: UnixStream) {
+    let visit = match visitors.enter(&stream) {
+        Ok(Some(visit)) => visit,
+        Ok(None) => return visitors.tell("refused", "too many are connected, and all are at work; one was refused"),
+        Err(error) => return visitors.tell("enter", &format!("a connection was refused: {error}")),
+    };
+    let agent = agent.clone();
+    let serve = move || {
+        if stream.set_nonblocking(false).is_ok() {
+            control::serve(&agent, stream, visit);
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("connection".into()).spawn(serve) {
+        visitors.tell("thread", &format!("no thread for a connection: {error}"));
+    }
+}
+
+/// Whether it ends when told to. A forced reboot may need the kernel in the end, which nobody but the agent asks.
+fn ended(agent: &Agent) -> bool {
+    if agent.is_forcing() {
+        tracing::warn!("told to end, and stays until the Pi is restarted");
+        return false;
+    }
+    agent.ends();
+    true
 }
 
 /// Root only, and never a socket that another agent listens on.
@@ -146,7 +171,7 @@ fn listen(socket: &Path) -> io::Result<UnixListener> {
         std::fs::create_dir_all(directory)?;
         std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))?;
     }
-    if std::os::unix::net::UnixStream::connect(socket).is_ok() {
+    if UnixStream::connect(socket).is_ok() {
         return Err(io::Error::new(io::ErrorKind::AddrInUse, "another cygnetd listens there already"));
     }
     match std::fs::remove_file(socket) {

@@ -3,7 +3,7 @@
 use cygnet_protocol::event::{Event, EventKind, Phase};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How many events are kept for clients that come later. An installation makes a few hundred.
@@ -11,9 +11,13 @@ const KEPT: usize = 4000;
 /// The longest line of a tool's output that is passed on, characters.
 const MAX_OUTPUT: usize = 1000;
 
+/// Takes out of a text what nobody may read.
+type Strike = Box<dyn Fn(String) -> String + Send + Sync>;
+
 /// The events so far, and a way to wait for the next.
 pub struct EventLog {
     inner: Mutex<Inner>,
+    strike: OnceLock<Strike>,
     grew: Condvar,
     start: Instant,
 }
@@ -33,8 +37,23 @@ impl EventLog {
     pub fn new() -> Self {
         Self {
             inner: Mutex::new(Inner { next: 1, kept: VecDeque::new() }),
+            strike: OnceLock::new(),
             grew: Condvar::new(),
             start: Instant::now(),
+        }
+    }
+
+    /// Has what programs print pass through this before anybody reads it.
+    pub fn strike_out(&self, strike: Strike) {
+        // Set once, by whoever owns the log.
+        let _ = self.strike.set(strike);
+    }
+
+    /// What a program printed, without what nobody may read. The last lines of it go into errors, too.
+    pub fn clean(&self, line: String) -> String {
+        match self.strike.get() {
+            Some(strike) => strike(line),
+            None => line,
         }
     }
 
@@ -78,6 +97,16 @@ impl EventLog {
 
     /// The same, but waits no longer once `closed` is set and [`EventLog::wake`] was called after that.
     pub fn since_unless(&self, closed: &AtomicBool, from: u64, patience: Duration) -> Vec<Event> {
+        self.some_since(closed, from, patience, usize::MAX)
+    }
+
+    /// The number of the next event.
+    pub fn next(&self) -> u64 {
+        lock(&self.inner).next
+    }
+
+    /// The same, the first `most` of them.
+    pub fn some_since(&self, closed: &AtomicBool, from: u64, patience: Duration, most: usize) -> Vec<Event> {
         let inner = lock(&self.inner);
         // The first event is number 1: who asks for number 0 of an empty log has to wait, too.
         let first = from.max(1);
@@ -86,7 +115,7 @@ impl EventLog {
             .wait_timeout_while(inner, patience, |inner| inner.next <= first && !closed.load(Ordering::Acquire))
             .unwrap_or_else(PoisonError::into_inner);
         let skip = inner.kept.partition_point(|event| event.seq < from);
-        inner.kept.iter().skip(skip).cloned().collect()
+        inner.kept.iter().skip(skip).take(most).cloned().collect()
     }
 
     /// Wakes all who wait, so that they look whether they still should.

@@ -114,29 +114,24 @@ impl Stash {
         extra::read(&mut BufReader::new(file), |_, _| Ok::<_, Unfit>(())).map_err(Fault::from)
     }
 
-    /// Sees whether what an installation names is here, before anything is touched for it. `before` are those that it had when
-    /// it was interrupted.
-    pub fn check(&self, named: Option<&ExtraFiles>, before: Option<&ExtraFiles>) -> Result<(), Fault> {
-        match (named, before, &*lock(&self.held)) {
-            (None, None, _) => Ok(()),
-            (None, Some(before), _) => Err(missing(before.count)),
-            (Some(named), _, Held::Whole(there)) if there == named => Ok(()),
-            (Some(named), _, _) => Err(Fault::new(
-                FaultCode::BadExtraFiles,
-                format!("The extra files that are to be laid over the system ({}) have not come.", named.count),
-                "Another client has sent others meanwhile, or the connection was lost.",
-                "Give the same `cygnet install` again. Nothing was touched.",
-            )),
-        }
-    }
-
-    /// An installation begins: with these, or without any. Only after [`Self::check`].
-    pub fn claim(&self, named: Option<&ExtraFiles>) {
+    /// An installation begins, with these or without any, before anything is touched for it; `before` are those that it had when
+    /// it was interrupted. In one go, or another client could send others between the look and the claim.
+    pub fn claim(&self, named: Option<&ExtraFiles>, before: Option<&ExtraFiles>) -> Result<(), Fault> {
         let mut held = lock(&self.held);
-        match named {
-            Some(_) => *held = Held::Claimed,
-            None => self.wipe(&mut held),
+        match (named, before, &*held) {
+            (None, None, _) => self.wipe(&mut held),
+            (None, Some(before), _) => return Err(missing(before.count)),
+            (Some(named), _, Held::Whole(there)) if there == named => *held = Held::Claimed,
+            (Some(named), _, _) => {
+                return Err(Fault::new(
+                    FaultCode::BadExtraFiles,
+                    format!("The extra files that are to be laid over the system ({}) have not come.", named.count),
+                    "Another client has sent others meanwhile, or the connection was lost.",
+                    "Give the same `cygnet install` again. Nothing was touched.",
+                ));
+            }
         }
+        Ok(())
     }
 
     /// The archive, for the installation that has claimed it.
@@ -245,16 +240,17 @@ mod tests {
         let place = directory.path().join("extra");
         let stash = Stash::new(place.clone());
         let is_refused =
-            |named: &ExtraFiles| stash.check(Some(named), None).unwrap_err().code == FaultCode::BadExtraFiles;
-        assert!(stash.check(None, None).is_ok() && is_refused(&named(1)) && stash.archive().is_err());
+            |named: &ExtraFiles| stash.claim(Some(named), None).unwrap_err().code == FaultCode::BadExtraFiles;
+        assert!(stash.claim(None, None).is_ok() && is_refused(&named(1)) && stash.archive().is_err());
         all(&stash, 1, &archive()).unwrap();
         assert_eq!(std::fs::metadata(place.join("archive")).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(stash.check(Some(&named(1)), None).is_ok() && is_refused(&named(2)));
+        assert!(is_refused(&named(2)));
         assert!(is_refused(&ExtraFiles { count: Count::default(), ..named(1) }));
         // Another one takes its place.
         all(&stash, 2, &archive()).unwrap();
         assert!(is_refused(&named(1)));
-        stash.claim(Some(&named(2)));
+        stash.claim(Some(&named(2)), None).unwrap();
+        assert!(is_refused(&named(2)), "claimed twice");
         stash.abandon();
         assert_eq!(piece(&stash, 3, &archive(), 0, 10), Err(FaultCode::NotNow));
         let mut read = Vec::new();
@@ -275,7 +271,7 @@ mod tests {
         stash.abandon();
         assert!(!place.exists());
         all(&stash, 1, &archive()).unwrap();
-        stash.claim(None);
+        stash.claim(None, None).unwrap();
         assert!(!place.exists(), "an installation without extra files keeps some");
         all(&stash, 1, &archive()).unwrap();
         // As after a crash.
@@ -313,10 +309,10 @@ mod tests {
     fn an_interrupted_installation_does_not_go_on_without() {
         let directory = tempfile::tempdir().unwrap();
         let stash = Stash::new(directory.path().join("extra"));
-        let fault = stash.check(None, Some(&named(1))).unwrap_err();
+        let fault = stash.claim(None, Some(&named(1))).unwrap_err();
         assert!(fault.remedy.contains("--extra-files") && fault.what.contains("1 file"), "{fault}");
         all(&stash, 2, &archive()).unwrap();
-        assert!(stash.check(Some(&named(2)), Some(&named(1))).is_ok());
+        assert!(stash.claim(Some(&named(2)), Some(&named(1))).is_ok());
     }
 
     #[test]

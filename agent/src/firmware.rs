@@ -1,13 +1,13 @@
 //! The FAT partition of the disk that the Pi runs from, which every laptop can read and write: [`crate::card`] reads the
 //! settings there, [`crate::report`] leaves its report.
 
+use crate::run::capture;
 use rustix::fs::{Mode, OFlags, fsync, mkdir, open, rename};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use serde::Deserialize;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Where we mount the partition if nobody else has; each of our processes, and of its mounts, beside the other.
@@ -132,14 +132,9 @@ struct Part {
 
 fn partitions(disk: &str) -> Result<Vec<Part>, FirmwareError> {
     let wrong = |why: String| FirmwareError::Lsblk { disk: disk.to_owned(), why };
-    let output = Command::new("lsblk")
-        .args(["--json", "--output", "PATH,MAJ:MIN,FSTYPE,LABEL", "--", disk])
-        .output()
+    let said = capture(&["lsblk", "--json", "--output", "PATH,MAJ:MIN,FSTYPE,LABEL", "--", disk])
         .map_err(|error| wrong(error.to_string()))?;
-    if !output.status.success() {
-        return Err(wrong(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
-    }
-    let mut parts = parse(&output.stdout).map_err(|error| wrong(error.to_string()))?;
+    let mut parts = parse(said.as_bytes()).map_err(|error| wrong(error.to_string()))?;
     // lsblk asks udev, which may not have looked at the card yet, or not know how to.
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     for part in parts.iter_mut().filter(|part| part.fstype.is_none()) {
@@ -158,9 +153,7 @@ fn mounted_as(mountinfo: &str, number: &str) -> Option<String> {
 
 /// What blkid finds by looking itself.
 fn probe(partition: &str) -> Option<String> {
-    let output =
-        Command::new("blkid").args(["--probe", "--output", "value", "--match-tag", "TYPE", "--", partition]).output();
-    let text = String::from_utf8(output.ok()?.stdout).ok()?;
+    let text = capture(&["blkid", "--probe", "--output", "value", "--match-tag", "TYPE", "--", partition]).ok()?;
     Some(text.trim().to_owned()).filter(|kind| !kind.is_empty())
 }
 

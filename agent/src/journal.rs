@@ -1,7 +1,8 @@
 //! The installation's journal on the card: what is done survives a power cut.
 //!
 //! One JSON line a record, appended and synced; a new installation starts a new file, put in place by a rename. A last
-//! line that a power cut left half-written is ignored.
+//! line that a power cut left half-written is ignored. Lines that a failing card has damaged are counted and left out: each
+//! of the others holds by itself, and what a missing one would have said is done again, as after a power cut before it.
 
 use cygnet_protocol::event::Phase;
 use cygnet_protocol::fault::Fault;
@@ -16,6 +17,9 @@ use std::path::Path;
 
 /// The longest record that is read back, bytes: a plan is the largest.
 const MAX_RECORD: usize = 8 * 1024 * 1024;
+
+/// Its name in the agent's state directory.
+pub const JOURNAL: &str = "journal.jsonl";
 
 /// What an installation is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -99,6 +103,8 @@ pub struct Past {
     pub bytes: u64,
     /// What is there of others.
     pub parts: Parts,
+    /// How many lines could not be read.
+    pub damaged: usize,
 }
 
 /// What is there in part, by store path.
@@ -122,7 +128,7 @@ impl Journal {
     /// Starts a new journal in `directory`; the old one is gone only once the new one is on the disk.
     pub fn begin(directory: &Path, job: &Job) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
-        let path = directory.join("journal.jsonl");
+        let path = directory.join(JOURNAL);
         let fresh = directory.join("journal.jsonl.new");
         let file = OpenOptions::new().create(true).write(true).truncate(true).open(&fresh)?;
         let mut journal = Self { file };
@@ -134,7 +140,7 @@ impl Journal {
 
     /// Opens the journal of the last installation to go on with it. A half-written last line is cut off.
     pub fn reopen(directory: &Path) -> io::Result<Self> {
-        Self::reopen_file(&directory.join("journal.jsonl"))
+        Self::reopen_file(&directory.join(JOURNAL))
     }
 
     /// The journal of a store that is filled without an installation: nothing but store paths and parts of them, what is
@@ -191,7 +197,7 @@ impl Journal {
     /// What the journal in `directory` tells, `None` if there is none.
     pub fn read(directory: &Path) -> io::Result<Option<Past>> {
         let mut past: Option<Past> = None;
-        let result = each(&directory.join("journal.jsonl"), |record| {
+        let result = each(&directory.join(JOURNAL), |record| {
             match (record, &mut past) {
                 (Record::Begin(job), past) => {
                     *past = Some(Past {
@@ -204,9 +210,10 @@ impl Journal {
                         valid: HashSet::new(),
                         bytes: 0,
                         parts: Parts::new(),
+                        damaged: 0,
                     });
                 }
-                (_, None) => return Err(io::Error::other("the journal does not begin with an installation")),
+                (_, None) => return Err(io::Error::other("it does not begin with an installation")),
                 (Record::Continue { closure, options }, Some(past)) => {
                     past.job.closure = closure;
                     past.job.options = options;
@@ -233,31 +240,44 @@ impl Journal {
         });
         match result {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            result => result.map(|()| past),
+            Err(error) => Err(error),
+            Ok(0) if past.is_none() => Ok(None),
+            Ok(_) if past.is_none() => Err(io::Error::other("its first line is damaged")),
+            Ok(damaged) => Ok(past.map(|past| Past { damaged, ..past })),
         }
     }
 
     /// Calls `visit` with every store path that the journal in `directory` says is there, in the order they came.
     pub fn paths(directory: &Path, mut visit: impl FnMut(PathInfo) -> io::Result<()>) -> io::Result<()> {
-        each(&directory.join("journal.jsonl"), |record| match record {
+        each(&directory.join(JOURNAL), |record| match record {
             Record::Path(info) => visit(info),
             _ => Ok(()),
         })
+        .map(drop)
     }
 }
 
-fn each(path: &Path, mut visit: impl FnMut(Record) -> io::Result<()>) -> io::Result<()> {
+/// Calls `visit` with every record that can be read; how many lines can't.
+fn each(path: &Path, mut visit: impl FnMut(Record) -> io::Result<()>) -> io::Result<usize> {
     let mut reader = BufReader::new(File::open(path)?);
     let mut line = Vec::new();
+    let (mut damaged, mut too_long) = (0, false);
     loop {
         line.clear();
-        let count = io::Read::take(&mut reader, MAX_RECORD as u64).read_until(b'\n', &mut line)?;
+        io::Read::take(&mut reader, MAX_RECORD as u64).read_until(b'\n', &mut line)?;
         match line.last() {
-            None => return Ok(()),
-            Some(b'\n') => visit(serde_json::from_slice(&line)?)?,
-            Some(_) if count == MAX_RECORD => return Err(io::Error::other("a journal record is too long")),
+            None => return Ok(damaged),
+            Some(b'\n') => {
+                match serde_json::from_slice(&line) {
+                    Ok(record) if !too_long => visit(record)?,
+                    Ok(_) | Err(_) => damaged += 1,
+                }
+                too_long = false;
+            }
+            // No record is as long; the rest of it belongs to the same line.
+            Some(_) if line.len() == MAX_RECORD => too_long = true,
             // The power went while this line was written; what it would have said did not happen.
-            Some(_) => return Ok(()),
+            Some(_) => return Ok(damaged + usize::from(too_long)),
         }
     }
 }
@@ -365,6 +385,38 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_damaged_line_takes_nothing_else_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(JOURNAL);
+        let mut journal = Journal::begin(directory.path(), &job()).unwrap();
+        journal.append(&[done(Phase::Format), Record::Path(info("a")), Record::Path(info("b"))]).unwrap();
+        let whole = fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = whole.lines().collect();
+        for (at, damage) in
+            [(1, "\0\0\0\0"), (2, "{\"record\":\"path\",\"pa"), (3, "\u{fffd}x"), (2, "{\"record\":\"dream\"}")]
+        {
+            let mut damaged = lines.clone();
+            damaged[at] = damage;
+            fs::write(&path, damaged.join("\n") + "\n").unwrap();
+            let past = read(&directory);
+            assert_eq!((past.damaged, past.valid.len()), (1, if at == 1 { 2 } else { 1 }), "{at}");
+            assert_eq!(past.done, (at != 1).then_some(Phase::Format));
+            // Going on appends behind it.
+            Journal::reopen(directory.path()).unwrap().append(&[done(Phase::Mount)]).unwrap();
+            assert_eq!(read(&directory).done, Some(Phase::Mount), "{at}");
+        }
+        // A line without an end, as long as no record is.
+        let long = format!("{}\n{}\n{}\n", lines[0], "x".repeat(2 * MAX_RECORD + 9), lines[2]);
+        fs::write(&path, long).unwrap();
+        assert_eq!((read(&directory).damaged, read(&directory).valid.len()), (1, 1));
+        // Without the first, nobody knows what the others are about.
+        fs::write(&path, whole.replacen("{\"record\"", "\0\"record\"", 1)).unwrap();
+        assert!(Journal::read(directory.path()).is_err());
+        fs::write(&path, "").unwrap();
+        assert!(Journal::read(directory.path()).unwrap().is_none());
+    }
+
+    #[test]
     fn going_on_forgets_the_failure_and_mounts_again() {
         let directory = tempfile::tempdir().unwrap();
         let mut journal = Journal::begin(directory.path(), &job()).unwrap();
@@ -400,6 +452,6 @@ pub(crate) mod tests {
             assert!(Journal::read(directory.path()).is_err(), "{garbage:?}");
         }
         fs::write(&path, vec![b'x'; MAX_RECORD + 1]).unwrap();
-        assert!(Journal::read(directory.path()).unwrap_err().to_string().contains("too long"));
+        assert!(Journal::read(directory.path()).unwrap_err().to_string().contains("first line"));
     }
 }

@@ -32,6 +32,7 @@ mod journal;
 mod led;
 mod online;
 mod ram;
+mod reboot;
 mod report;
 mod rules;
 mod run;
@@ -39,6 +40,7 @@ mod say;
 mod secrets;
 mod store;
 mod substitute;
+mod visitors;
 mod worker;
 
 use daemon::Purpose;
@@ -56,7 +58,7 @@ Usage:
                  --card DIR …                                   takes those from DIR/nix/store that are there (/)
   cygnetd card [--state DIR] [--card DIR] [--firmware DIR]      takes the settings on the FAT partition, once;
                                                                 systemd runs it before sshd and the network
-  cygnetd bridge [--socket PATH] [control|data]                 what sshd runs for `cygnet`
+  cygnetd bridge [--socket PATH] [--no-hooks] [control|data]    what sshd runs for `cygnet`
   cygnetd bridge [--socket PATH] nix-daemon [--stdio]           … and for Nix: nix copy --to
                             'ssh-ng://root@HOST?remote-program=cygnetd%20bridge%20nix-daemon'
   cygnetd announce --installed [--for 10m] [--toplevel LINK]    says for so long that this system is installed
@@ -74,6 +76,8 @@ WHO is wpa_supplicant (PATH is a file), iwd or networkmanager (PATH is their dir
 `bridge` without a channel takes it from SSH_ORIGINAL_COMMAND, so that it can be a forced command
 in authorized_keys(5):
   restrict,command=\"cygnetd bridge\" ssh-ed25519 AAAA… you@laptop
+Whoever has such a key is root: layouts may have hooks, which run here as root, and an installed system does, too.
+With --no-hooks plans with hooks are refused; the disks and the new system are in that key's hands all the same.
 
 Files:
   /run/cygnet/agent.sock          where the daemon listens, for root only
@@ -102,10 +106,10 @@ pub fn main() -> ExitCode {
             let secrets = socket.with_file_name("secrets");
             daemon::run(&socket, agent::Places { state, target, card, secrets }, purpose)
         }
-        Ok(Call::Bridge { socket, channel }) => {
+        Ok(Call::Bridge { socket, channel, no_hooks }) => {
             let original = std::env::var("SSH_ORIGINAL_COMMAND").ok();
             match bridge::mode(channel.as_deref(), original.as_deref()) {
-                Ok(mode) => bridge::run(&socket, mode),
+                Ok(mode) => bridge::run(&socket, mode, no_hooks),
                 Err(text) => usage(&text),
             }
         }
@@ -140,6 +144,7 @@ enum Call {
     Bridge {
         socket: PathBuf,
         channel: Option<String>,
+        no_hooks: bool,
     },
     /// The settings on the FAT partition.
     Card(card::Places),
@@ -176,6 +181,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Call, lexopt::Error> {
     let mut card = PathBuf::from("/");
     let mut purpose = Purpose::Install;
     let mut firmware = None;
+    let mut no_hooks = false;
     let mut installed = Installed::default();
     while let Some(arg) = parser.next()? {
         match arg {
@@ -193,6 +199,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Call, lexopt::Error> {
             }
             // Nix says so behind whatever it runs; it is what the bridge does anyway.
             Arg::Long("stdio") if command.as_deref() == Some("bridge") => {}
+            Arg::Long("no-hooks") if command.as_deref() == Some("bridge") => no_hooks = true,
             Arg::Value(word) if command.is_none() => command = Some(word.to_string_lossy().into_owned()),
             Arg::Value(word) if words.is_empty() => words.push(word),
             Arg::Value(word) if command.as_deref() == Some("menu") && words.len() < 2 => words.push(word),
@@ -214,7 +221,9 @@ fn parse(mut parser: lexopt::Parser) -> Result<Call, lexopt::Error> {
         }
         Some("daemon") if word.is_none() => Ok(Call::Daemon { socket, state, target, card, purpose }),
         Some("card") if word.is_none() => Ok(Call::Card(card::Places { state, root: card, firmware })),
-        Some("bridge") => Ok(Call::Bridge { socket, channel: word.map(|w| w.to_string_lossy().into_owned()) }),
+        Some("bridge") => {
+            Ok(Call::Bridge { socket, channel: word.map(|w| w.to_string_lossy().into_owned()), no_hooks })
+        }
         Some("enter") => {
             word.map(|root| Call::Enter { root: root.into() }).ok_or_else(|| "enter needs a directory".into())
         }
@@ -339,6 +348,8 @@ mod tests {
         );
         assert!(matches!(call(&["card", "--firmware", "x"]), Ok(Call::Card(places)) if places.firmware.is_some()));
         assert!(call(&["card", "now"]).is_err() && call(&["daemon", "--firmware", "x"]).is_err());
+        assert!(matches!(call(&["bridge", "--no-hooks"]), Ok(Call::Bridge { no_hooks: true, channel: None, .. })));
+        assert!(call(&["daemon", "--no-hooks"]).is_err());
         assert!(call(&["daemon", "--stdio"]).is_err() && call(&["bridge", "nix-daemon", "--store", "x"]).is_err());
         let patience = Duration::from_secs(90);
         let call_of = |words: &[&str]| call(words).unwrap();

@@ -10,11 +10,21 @@ pub fn permit(state: &State, request: &Request) -> Result<(), Fault> {
     match (request, state) {
         (Request::Status | Request::Follow { .. } | Request::Disks, _) => Ok(()),
 
-        (Request::Plan { .. } | Request::Reboot, Installing { .. } | Receiving) => Err(not_now(
+        // Who says so knows what is lost; and where a disk keeps everything else, it must go all the same.
+        (Request::Reboot { force: true }, _) => Ok(()),
+
+        (Request::Plan { .. }, Installing { .. } | Receiving) => Err(not_now(
             "An installation is running.",
             "Follow it with `cygnet logs HOST --follow`, or stop it with `cygnet abort HOST`.",
         )),
-        (Request::Plan { .. } | Request::Reboot, Waiting | Failed { .. } | Interrupted { .. } | Installed) => Ok(()),
+        (Request::Reboot { force: false }, Installing { .. } | Receiving) => Err(not_now(
+            "An installation is running.",
+            "Stop it with `cygnet abort HOST` first; if it does not stop, `cygnet reboot HOST --force`.",
+        )),
+        (
+            Request::Plan { .. } | Request::Reboot { force: false },
+            Waiting | Failed { .. } | Interrupted { .. } | Installed,
+        ) => Ok(()),
 
         // Whether it attaches to the running installation, goes on with an old one or begins is the agent's to see.
         (
@@ -52,7 +62,7 @@ pub fn permit(state: &State, request: &Request) -> Result<(), Fault> {
 
         (_, Rebooting) => Err(not_now(
             "The Pi is rebooting.",
-            "Wait for the new system, or for the agent to come back: `cygnet discover`.",
+            "Wait for the new system, or for the agent to come back: `cygnet discover`. If it does not go down, `cygnet reboot HOST --force`.",
         )),
     }
 }
@@ -73,7 +83,7 @@ mod tests {
             Request::Plan { disko: serde_json::json!({}), closure: None, mode: Default::default(), boot_from: None };
         let bytes = cygnet_protocol::secret::Secret::new(vec![7]);
         let extra = Request::ExtraFiles { id: 1, at: 0, total: 1, bytes };
-        for request in [&plan, &Request::Reboot, &extra] {
+        for request in [&plan, &Request::Reboot { force: false }, &extra] {
             assert_eq!(permit(&running, request).unwrap_err().code, FaultCode::NotNow);
             assert_eq!(permit(&State::Receiving, request).unwrap_err().code, FaultCode::NotNow);
             assert!(permit(&State::Waiting, request).is_ok());
@@ -83,5 +93,25 @@ mod tests {
         assert!(permit(&State::Rebooting, &Request::Status).is_ok());
         assert!(permit(&running, &Request::Disks).is_ok());
         assert!(permit(&State::Rebooting, &plan).is_err());
+    }
+
+    #[test]
+    fn a_forced_reboot_is_allowed_in_every_state() {
+        let fault = Fault::new(FaultCode::StepFailed, "w", "c", "r");
+        let phase = Phase::Format;
+        let states = [
+            State::Waiting,
+            State::Installing { phase },
+            State::Installing { phase: Phase::Handover },
+            State::Receiving,
+            State::Failed { phase, fault },
+            State::Interrupted { phase },
+            State::Installed,
+            State::Rebooting,
+        ];
+        for state in states {
+            assert!(permit(&state, &Request::Reboot { force: true }).is_ok(), "{state:?}");
+        }
+        assert!(permit(&State::Rebooting, &Request::Reboot { force: false }).is_err());
     }
 }

@@ -1,79 +1,61 @@
 //! Child processes: every tool the agent runs goes through here.
 //!
-//! An argv, never a shell; output passed on line by line as it comes; the tail of it in the error; stoppable.
+//! An argv, never a shell; output passed on line by line as it comes; the tail of it in the error; stoppable, and with a
+//! deadline. [`tool`] starts and ends them, [`course`] is one run from its start to its end.
 
-use crate::events::{EventLog, lock};
+mod course;
+pub mod tool;
+
+use crate::events::EventLog;
+use course::{Ended, to_its_end};
 use cygnet_protocol::event::{EventKind, Phase};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::text;
-use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::VecDeque;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::process::CommandExt;
+use std::io::{self, Read};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How many lines of a failed tool's output go into the error.
 const TAIL: usize = 8;
 /// The longest line that is read at once, bytes; a longer one comes in pieces.
-const MAX_LINE: u64 = 4096;
+const MAX_LINE: usize = 4096;
 
-/// How long a tool may take to end after SIGTERM.
-const MERCY: Duration = Duration::from_secs(10);
+/// How long a tool may take that only looks.
+pub const TO_LOOK: Duration = Duration::from_secs(60);
+/// How long a tool may take that lets go of a disk. What was written lately goes to the disk before that.
+pub const TO_LET_GO: Duration = Duration::from_secs(120);
+/// How long a tool may take that does a step. The longest known ones are minutes, on slow disks.
+pub const TO_WORK: Duration = Duration::from_secs(2 * 3600);
+/// How long scripts may take that somebody else has written: some fill a disk.
+pub const TO_RUN_SCRIPTS: Duration = Duration::from_secs(12 * 3600);
 
-/// Stops whatever runs, and all that would run next.
-#[derive(Default)]
+/// The wish to stop whatever runs, and all that would run next.
+#[derive(Debug, Default)]
 pub struct Cancel {
-    inner: Mutex<CancelState>,
-}
-
-#[derive(Default)]
-struct CancelState {
-    asked: bool,
-    running: Option<Pid>,
+    asked: AtomicBool,
 }
 
 impl Cancel {
-    /// Asks for a stop: the running process group gets SIGTERM, and SIGKILL if it is still there after [`MERCY`].
-    pub fn ask(self: &Arc<Self>) {
-        let mut inner = lock(&self.inner);
-        inner.asked = true;
-        if let Some(pid) = inner.running {
-            // It may have ended just now; then there is nothing to stop.
-            let _ = kill_process_group(pid, Signal::TERM);
-            let cancel = self.clone();
-            std::thread::spawn(move || {
-                std::thread::sleep(MERCY);
-                if lock(&cancel.inner).running == Some(pid) {
-                    let _ = kill_process_group(pid, Signal::KILL);
-                }
-            });
-        }
+    /// Asks for a stop. Whoever runs a tool ends it; nobody else knows its number, which could be another's by then.
+    pub fn ask(&self) {
+        self.asked.store(true, Ordering::Release);
     }
 
     /// Whether a stop was asked for.
     pub fn asked(&self) -> bool {
-        lock(&self.inner).asked
+        self.asked.load(Ordering::Acquire)
     }
 
     /// Takes the wish back, for the clean-up that follows an abort.
     pub fn reset(&self) {
-        lock(&self.inner).asked = false;
+        self.asked.store(false, Ordering::Release);
     }
 
     /// The fault that an abort ends in.
     pub fn check(&self) -> Result<(), RunError> {
         if self.asked() { Err(RunError::Cancelled) } else { Ok(()) }
-    }
-
-    pub(crate) fn note(&self, pid: Option<Pid>) {
-        let mut inner = lock(&self.inner);
-        inner.running = pid;
-        if let (true, Some(pid)) = (inner.asked, pid) {
-            // Asked for after the caller looked and before there was anything to stop.
-            let _ = kill_process_group(pid, Signal::TERM);
-        }
     }
 }
 
@@ -103,6 +85,26 @@ pub enum RunError {
     /// An abort was asked for.
     #[error("stopped on request")]
     Cancelled,
+    /// It did not end in time, and was ended.
+    #[error("{program} had not ended after {seconds} s: {tail}")]
+    Overdue {
+        /// The program.
+        program: String,
+        /// The whole command, for the log.
+        command: String,
+        /// The deadline.
+        seconds: u64,
+        /// Not even SIGKILL has ended it.
+        hangs: bool,
+        /// The last lines it printed.
+        tail: String,
+    },
+    /// It was not started, because an earlier one still hangs in the kernel.
+    #[error("an earlier {program} still hangs in the kernel")]
+    Hangs {
+        /// The program.
+        program: String,
+    },
     /// Its output could not be read.
     #[error("reading the output of {program}: {source}")]
     Output {
@@ -129,6 +131,22 @@ impl RunError {
                 format!("{doing} failed: {program} ended with {status}."),
                 if tail.is_empty() { "It printed nothing.".into() } else { format!("It said: {tail}") },
                 format!("The command was: {command}"),
+            ),
+            RunError::Overdue { program, command, seconds, hangs, tail } => Fault::new(
+                code,
+                format!("{doing} took too long: {program} had not ended after {seconds} s."),
+                match (hangs, tail.is_empty()) {
+                    (true, _) => "It waits in the kernel for a device that does not answer (unplugged, suspended or faulty), and cannot be ended.".to_owned(),
+                    (false, true) => "It was ended. The device is very slow or faulty, or it waits for something that does not come.".to_owned(),
+                    (false, false) => format!("It was ended. The device is very slow or faulty, or it waits for something that does not come. It said: {tail}"),
+                },
+                format!("Look at the disk, its cable and its power. If it does not come back, run `cygnet reboot HOST --force`. The command was: {command}"),
+            ),
+            RunError::Hangs { program } => Fault::new(
+                code,
+                format!("{doing} needs {program}, and an earlier {program} still hangs in the kernel."),
+                "It waits for a device that does not answer: unplugged, suspended or faulty. Another one would wait with it.",
+                "Plug the disk in again and try once more; if that does not help, run `cygnet reboot HOST --force`.",
             ),
             RunError::Output { program, source } => {
                 Fault::internal(format!("{doing} failed: the output of {program} could not be read."), source)
@@ -191,57 +209,66 @@ impl Runner<'_> {
     }
 
     /// Runs a command, feeding it `input` if there is any; returns the last lines of its output.
-    pub fn drive(&self, mut command: Command, input: Option<&mut dyn Read>) -> Result<String, RunError> {
-        self.cancel.check()?;
-        let program = command.get_program().to_string_lossy().into_owned();
-        let text = render(&command);
-        let start = |source| RunError::Start { program: program.clone(), source };
-        let (reader, writer) = io::pipe().map_err(start)?;
-        command.stdout(writer.try_clone().map_err(start)?).stderr(writer);
-        if input.is_some() {
-            command.stdin(Stdio::piped());
-        }
-        let mut child = command.process_group(0).spawn().map_err(start)?;
-        // The command holds the write ends of the pipe; the end of the output is seen only without them.
-        drop(command);
-        self.cancel.note(i32::try_from(child.id()).ok().and_then(Pid::from_raw));
-        let stdin = child.stdin.take();
-        let tail = std::thread::scope(|scope| {
-            let tail = scope.spawn(|| self.relay(reader));
-            if let (Some(mut stdin), Some(input)) = (stdin, input) {
-                // A child that stops reading says why in its output and exit status.
-                let _ = io::copy(input, &mut stdin).and_then(|_| stdin.flush());
-            }
-            tail.join().unwrap_or_else(|_| Ok(VecDeque::new()))
-        });
-        let status = child.wait();
-        self.cancel.note(None);
-        let output = |source| RunError::Output { program: program.clone(), source };
-        let status = status.map_err(output)?;
-        let tail = Vec::from(tail.map_err(output)?).join(" | ");
-        self.cancel.check()?;
-        if status.success() { Ok(tail) } else { Err(RunError::Failed { program, command: text, status, tail }) }
+    pub fn drive(&self, command: Command, input: Option<&mut dyn Read>) -> Result<String, RunError> {
+        self.drive_within(TO_WORK, command, input)
     }
 
-    fn relay(&self, reader: impl Read) -> io::Result<VecDeque<String>> {
-        let mut reader = BufReader::new(reader);
-        let mut tail = VecDeque::new();
-        loop {
-            let mut line = Vec::new();
-            if (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
-                return Ok(tail);
+    /// The same with another deadline.
+    pub fn drive_within(
+        &self,
+        limit: Duration,
+        mut command: Command,
+        input: Option<&mut dyn Read>,
+    ) -> Result<String, RunError> {
+        self.cancel.check()?;
+        let start = |source| started_not(&command, source);
+        let (reader, writer) = io::pipe().map_err(start)?;
+        let both = writer.try_clone().map_err(start)?;
+        command.stdout(both).stderr(writer);
+        let mut lines = Lines { part: Vec::new(), tail: VecDeque::new(), runner: self };
+        let result = to_its_end(command, vec![reader], input, limit, &|| self.cancel.asked(), &mut |_, bytes| {
+            lines.take(bytes);
+        });
+        lines.flush();
+        let tail = Vec::from(lines.tail).join(" | ");
+        result?.judge(tail.clone())?;
+        self.cancel.check()?;
+        Ok(tail)
+    }
+}
+
+/// A tool's output, cut into lines and told.
+struct Lines<'a> {
+    part: Vec<u8>,
+    tail: VecDeque<String>,
+    runner: &'a Runner<'a>,
+}
+
+impl Lines<'_> {
+    fn take(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.part.push(*byte);
+            if *byte == b'\n' || self.part.len() == MAX_LINE {
+                self.flush();
             }
-            let line = printable(&line);
-            if line.is_empty() {
-                continue;
-            }
-            if tail.len() == TAIL {
-                tail.pop_front();
-            }
-            tail.push_back(line.clone());
-            self.log.emit(self.phase, EventKind::Output { line });
         }
     }
+
+    fn flush(&mut self) {
+        let line = self.runner.log.clean(printable(&std::mem::take(&mut self.part)));
+        if line.is_empty() {
+            return;
+        }
+        if self.tail.len() == TAIL {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(line.clone());
+        self.runner.log.emit(self.runner.phase, EventKind::Output { line });
+    }
+}
+
+fn started_not(command: &Command, source: io::Error) -> RunError {
+    RunError::Start { program: command.get_program().to_string_lossy().into_owned(), source }
 }
 
 /// A line of a tool's output as text that cannot move the cursor of the terminal it ends up on: tabs and what a progress
@@ -255,37 +282,44 @@ pub fn printable(line: &[u8]) -> String {
     String::from_utf8_lossy(line).trim_end().chars().map(show).collect()
 }
 
-/// Runs a tool quietly and returns what it printed on stdout, 16 MiB at most.
+/// Runs a tool that only looks, quietly, and returns what it printed on stdout, 16 MiB at most.
 pub fn capture(argv: &[&str]) -> Result<String, RunError> {
+    capture_within(TO_LOOK, argv)
+}
+
+/// The same with another deadline.
+pub fn capture_within(limit: Duration, argv: &[&str]) -> Result<String, RunError> {
     let Some((program, args)) = argv.split_first() else { return Ok(String::new()) };
-    let start = |source| RunError::Start { program: (*program).to_owned(), source };
-    let mut child = command(program).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(start)?;
-    let stderr = child.stderr.take();
-    let stdout = child.stdout.take();
-    let (out, err) = std::thread::scope(|scope| {
-        let err = scope.spawn(move || {
-            let mut text = Vec::new();
-            if let Some(stderr) = stderr {
-                let _ = stderr.take(64 * 1024).read_to_end(&mut text);
-            }
-            text
-        });
-        let mut text = Vec::new();
-        let read = stdout.map_or(Ok(0), |out| out.take(16 * 1024 * 1024).read_to_end(&mut text));
-        (read.map(|_| text), err.join().unwrap_or_default())
-    });
-    let output = |source| RunError::Output { program: (*program).to_owned(), source };
-    let status = child.wait().map_err(output)?;
-    let out = out.map_err(output)?;
-    if !status.success() {
-        return Err(RunError::Failed {
-            program: (*program).to_owned(),
-            command: argv.join(" "),
-            status,
-            tail: String::from_utf8_lossy(&err).trim().to_owned(),
-        });
-    }
+    let mut command = command(program);
+    command.args(args);
+    let (ended, [out, err]) = quietly(limit, command)?;
+    ended.judge(String::from_utf8_lossy(&err).trim().to_owned())?;
     Ok(String::from_utf8_lossy(&out).into_owned())
+}
+
+/// Runs a tool that reads a disk, this long at most; whatever it ends with, what it printed on stdout counts.
+pub fn whatever_it_says(limit: Duration, argv: &[&str]) -> Option<String> {
+    let (program, args) = argv.split_first()?;
+    let mut command = command(program);
+    command.args(args);
+    let (_, [out, _]) = quietly(limit, command).ok()?;
+    Some(String::from_utf8_lossy(&out).into_owned()).filter(|text| !text.trim().is_empty())
+}
+
+fn quietly(limit: Duration, mut command: Command) -> Result<(Ended, [Vec<u8>; 2]), RunError> {
+    const MOST: [usize; 2] = [16 * 1024 * 1024, 64 * 1024];
+    let pipes = io::pipe().and_then(|out| io::pipe().map(|err| (out, err)));
+    let ((out, out_end), (err, err_end)) = pipes.map_err(|source| started_not(&command, source))?;
+    command.stdout(out_end).stderr(err_end);
+    let mut texts = [Vec::new(), Vec::new()];
+    let ended = to_its_end(command, vec![out, err], None, limit, &|| false, &mut |number, bytes: &[u8]| {
+        // What is too much is read all the same, or the tool would wait for ever to be rid of it.
+        if let (Some(text), Some(most)) = (texts.get_mut(number), MOST.get(number)) {
+            let room = most.saturating_sub(text.len());
+            text.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
+        }
+    })?;
+    Ok((ended, texts))
 }
 
 /// The command as a person would type it.
@@ -308,6 +342,7 @@ fn render(command: &Command) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
     use std::time::Instant;
 
     fn sh(script: &str) -> Vec<String> {
@@ -353,6 +388,42 @@ mod tests {
         });
         assert!(begin.elapsed() < Duration::from_secs(300));
         assert!(matches!(runner.run(&sh("true")), Err(RunError::Cancelled)));
+    }
+
+    /// Whether a process with this argument is there.
+    fn runs(argument: &str) -> bool {
+        std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).any(|word| word == argument.as_bytes())
+        })
+    }
+
+    #[test]
+    fn who_keeps_the_output_open_holds_nobody_up() {
+        let (log, cancel) = (EventLog::new(), Arc::new(Cancel::default()));
+        let runner = Runner { log: &log, phase: None, cancel: &cancel };
+        let begin = Instant::now();
+        runner.run(&sh("setsid sleep 25 & echo done")).unwrap();
+        assert_eq!(capture(&["sh", "-c", "setsid sleep 25 & echo done"]).unwrap(), "done\n");
+        assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+        assert_eq!(log.since(0, Duration::ZERO).len(), 1);
+    }
+
+    #[test]
+    fn an_abort_ends_what_has_left_the_process_group() {
+        let (log, cancel) = (EventLog::new(), Arc::new(Cancel::default()));
+        let runner = Runner { log: &log, phase: None, cancel: &cancel };
+        let begin = Instant::now();
+        let second = 20_000 + std::process::id() % 10_000;
+        std::thread::scope(|scope| {
+            let script = format!("setsid sleep {second} & trap '' TERM; echo up; sleep 30");
+            let running = scope.spawn(move || runner.run(&sh(&script)));
+            log.since(1, Duration::from_secs(60));
+            cancel.ask();
+            assert!(matches!(running.join().unwrap(), Err(RunError::Cancelled)));
+        });
+        assert!(begin.elapsed() < Duration::from_secs(25), "{:?}", begin.elapsed());
+        assert!(!runs(&second.to_string()));
     }
 
     #[test]

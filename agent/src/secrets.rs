@@ -37,6 +37,9 @@ struct Kept {
     directories: Vec<PathBuf>,
 }
 
+/// The shortest secret that is looked for in what programs print, bytes.
+const SHORTEST: usize = 8;
+
 impl Vault {
     /// A vault in this directory, which is made when something is put into it.
     pub fn new(directory: PathBuf) -> Self {
@@ -163,6 +166,20 @@ impl Vault {
         }
     }
 
+    /// Strikes the secrets that are kept here out of a text. They are read anew each time: this process's memory could be
+    /// swapped out, and the directory's cannot.
+    pub fn strike_out(&self, mut text: String) -> String {
+        let files: Vec<PathBuf> = lock(&self.kept).files.values().cloned().collect();
+        for secret in files.iter().filter_map(|file| read(file).ok()) {
+            let secret = std::str::from_utf8(secret.expose()).unwrap_or_default().trim();
+            // What is shorter would strike out too much.
+            if secret.len() >= SHORTEST && text.contains(secret) {
+                text = text.replace(secret, "(secret)");
+            }
+        }
+        text
+    }
+
     /// Removes everything: nobody needs it any more.
     pub fn forget(&self) {
         let Kept { links, directories, .. } = std::mem::take(&mut *lock(&self.kept));
@@ -274,6 +291,26 @@ mod tests {
         let vault = Vault::new(directory.join("vault"));
         vault.ram.open().unwrap();
         vault
+    }
+
+    #[test]
+    fn what_a_hook_prints_of_a_secret_is_struck_out() {
+        use crate::events::EventLog;
+        use crate::run::{Cancel, Runner};
+        let directory = tempfile::tempdir().unwrap();
+        let vault = std::sync::Arc::new(vault(directory.path()));
+        vault.keep(&[wanted("pool", SecretKind::Passphrase)], vec![given("pool", "hunter2hunter2\n")]).unwrap();
+        let (log, cancel, ours) = (EventLog::new(), Cancel::default(), vault.clone());
+        log.strike_out(Box::new(move |line| ours.strike_out(line)));
+        let runner = Runner { log: &log, phase: None, cancel: &cancel };
+        let script = ["sh", "-c", "echo opening with hunter2hunter2; exit 1"].map(String::from);
+        let error = runner.run(&script).unwrap_err().to_string();
+        let told = format!("{error} {:?}", log.since(0, std::time::Duration::ZERO));
+        assert!(told.contains("opening with (secret)"), "{told}");
+        // The command is the layout's, and shown with the plan.
+        assert!(!error.contains("hunter2"), "{error}");
+        vault.forget();
+        assert_eq!(vault.strike_out("hunter2hunter2".into()), "hunter2hunter2");
     }
 
     #[test]

@@ -245,7 +245,11 @@ Pi is back on its card by itself unless it is confirmed.")]
     /// Reboot the Pi
     #[command(after_help = "\
 EXAMPLES
-  cygnet reboot pi.local --yes")]
+  cygnet reboot pi.local --yes
+  cygnet reboot pi.local --force          Whatever it is doing: a disk does not answer, or it does not go down
+
+Without --force a Pi is not rebooted while it installs, and systemd does it. With --force systemd has 30 s; then the card is
+synced, and the kernel resets the Pi at once. An installation that was running is gone on with by the same `cygnet install`.")]
     Reboot(Reboot),
     /// Stop the installation that runs on the Pi
     #[command(after_help = "\
@@ -425,6 +429,9 @@ pub struct Reboot {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub host: Host,
+    /// Whatever the Pi is doing, and by the kernel alone if systemd does not do it
+    #[arg(long)]
+    pub force: bool,
     /// Don't ask
     #[arg(long)]
     pub yes: bool,

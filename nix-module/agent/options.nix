@@ -33,7 +33,8 @@ in
       default = false;
       description = ''
         Whether {option}`services.cygnet.authorizedKeys` may do nothing but speak to the agent: they become a forced
-        command, `cygnetd bridge`. Then nobody gets a shell by them.
+        command, `cygnetd bridge`. Then nobody gets a shell by them. They are root all the same: hooks of a layout run as root,
+        and so does the system that is installed.
       '';
     };
 

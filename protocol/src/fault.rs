@@ -174,6 +174,8 @@ fault_codes! {
     TrialFailed = "trial-failed", 51;
     /// The new system is there and right, but it could not be confirmed: the Pi goes back to its card.
     NotConfirmed = "not-confirmed", 52;
+    /// The plan has hooks, and the key by which one is connected may not run any.
+    HooksRefused = "hooks-refused", 55;
     /// The card or image has no FAT partition that could be used.
     BadCard = "bad-card", 60;
     /// Settings for the card are not as they should be, or would be written over.

@@ -25,4 +25,7 @@ pub struct Handover {
     pub mode: Mode,
     /// Who it is, for the log: `SSH_CONNECTION` of ssh(1), empty if there is none.
     pub peer: String,
+    /// Plans with hooks are refused on it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_hooks: bool,
 }

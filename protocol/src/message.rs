@@ -240,8 +240,13 @@ pub enum Request {
     },
     /// Stop the installation, unmount and export. Legal while installing.
     Abort,
-    /// Reboot the Pi. Legal unless installing.
-    Reboot,
+    /// Reboot the Pi. Legal unless installing, or with force.
+    Reboot {
+        /// Whatever goes on, and by the kernel alone if nothing else does it. An agent that does not know this reboots as
+        /// without.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        force: bool,
+    },
     /// Which disks are there, and what is on them? Legal always.
     Disks,
     /// A piece of the archive of extra files for the `install` that follows on this connection. The first piece of another

@@ -119,8 +119,8 @@ fn status(state: State) -> Reply {
 fn greetings() {
     let hello = Hello { protocol: 1, oldest: 1, features: vec!["zstd".into()], program: "cygnet 0.1.0".into() };
     golden("hello", &hello);
-    golden("handover", &Handover { mode: Mode::Control, peer: "10.0.0.2 50000 10.0.0.7 22".into() });
-    golden("handover-nix-daemon", &Handover { mode: Mode::NixDaemon, peer: String::new() });
+    golden("handover", &Handover { mode: Mode::Control, peer: "10.0.0.2 50000 10.0.0.7 22".into(), no_hooks: false });
+    golden("handover-nix-daemon", &Handover { mode: Mode::NixDaemon, peer: String::new(), no_hooks: false });
     golden(
         "data-hello",
         &DataHello { protocol: 1, compression: "zstd".into(), trust: Default::default(), code: false },
@@ -196,7 +196,7 @@ fn requests() {
         ("substitute", substitute),
         ("follow", Request::Follow { from: 7 }),
         ("abort", Request::Abort),
-        ("reboot", Request::Reboot),
+        ("reboot", Request::Reboot { force: false }),
         ("disks", Request::Disks),
         ("extra-files", Request::ExtraFiles { id: 4711, at: 512, total: 516, bytes: Secret::new(b"key\n".into()) }),
     ];

@@ -65,7 +65,7 @@ impl Agent {
         digest: &str,
         closure: ClosureSummary,
         options: InstallOptions,
-        secrets: Vec<GivenSecret>,
+        (secrets, hooks): (Vec<GivenSecret>, bool),
     ) -> Result<Reply, Fault> {
         self.check_closure(&closure)?;
         // Before anything is touched for it.
@@ -88,15 +88,17 @@ impl Agent {
                     ));
                 }
                 (_, Some(job)) if desk.resumable() => {
+                    hooks_allowed(&job.plan, hooks)?;
                     let wanted = self.vault.look(job.plan.wanted());
                     let needed = self.vault.look(desk.needed(&job.plan));
                     self.vault.check(&wanted, &needed, &secrets)?;
-                    self.extra.check(options.extra_files.as_ref(), job.options.extra_files.as_ref())?;
-                    let mut journal = Journal::reopen(&self.places.state).map_err(journal_fault)?;
-                    let record = Record::Continue { closure: closure.clone(), options: options.clone() };
-                    journal.append(&[record]).map_err(journal_fault)?;
-                    desk.journal = Some(journal);
-                    self.extra.claim(options.extra_files.as_ref());
+                    self.extra.claim(options.extra_files.as_ref(), job.options.extra_files.as_ref())?;
+                    let noted = Journal::reopen(&self.places.state).and_then(|mut journal| {
+                        let record = Record::Continue { closure: closure.clone(), options: options.clone() };
+                        journal.append(&[record]).map(|()| journal)
+                    });
+                    let noted = noted.inspect_err(|_| self.extra.forget()).map_err(journal_fault)?;
+                    desk.journal = Some(noted);
                     desk.job = Some(Job { closure, options, ..job });
                     desk.done = desk.done.min(Some(Phase::Mount));
                     self.vault.keep(&wanted, secrets).inspect_err(|_| self.extra.forget())?;
@@ -108,6 +110,7 @@ impl Agent {
         }
         // Compiling looks at the disks, which takes a moment; the desk must not be locked meanwhile.
         let (plan, _) = self.plan(disko, Some(&closure), (mode, options.boot_from))?;
+        hooks_allowed(&plan, hooks)?;
         let mut desk = lock(&self.desk);
         if matches!(desk.state, State::Installing { .. } | State::Receiving | State::Rebooting) {
             return Err(not_now(
@@ -120,9 +123,8 @@ impl Agent {
         }
         let wanted = self.vault.look(plan.wanted());
         self.vault.check(&wanted, &wanted, &secrets)?;
-        self.extra.check(options.extra_files.as_ref(), None)?;
-        self.vault.keep(&wanted, secrets)?;
-        self.extra.claim(options.extra_files.as_ref());
+        self.extra.claim(options.extra_files.as_ref(), None)?;
+        self.vault.keep(&wanted, secrets).inspect_err(|_| self.extra.forget())?;
         let job = Job { digest: plan.digest.to_string(), layout, plan, closure, options };
         let journal = Journal::begin(&self.places.state, &job).map_err(journal_fault);
         desk.journal = Some(journal.inspect_err(|_| self.forget_secrets())?);
@@ -145,11 +147,18 @@ impl Agent {
         desk.phase = Phase::Inspect;
         desk.state = State::Installing { phase: Phase::Inspect };
         self.log.emit(None, EventKind::StateChanged { to: desk.state.clone() });
-        let agent = self.clone();
-        let started =
-            std::thread::Builder::new().name("install".into()).spawn(move || install::run(&agent, &job, resumed));
+        let (agent, number) = (self.clone(), Self::runs(desk));
+        let work = move || {
+            install::run(&agent, &job, resumed);
+            agent.ran(number);
+            if agent.state() == State::Rebooting && !agent.is_forcing() {
+                reboot::restart(&agent, State::Installed);
+            }
+        };
+        let started = std::thread::Builder::new().name("install".into()).spawn(work);
         started.map(drop).map_err(|error| {
             self.forget_secrets();
+            desk.running = None;
             let fault = Fault::internal("The installation could not be started.", error);
             desk.state = State::Failed { phase: Phase::Inspect, fault: fault.clone() };
             fault

@@ -1,10 +1,16 @@
 //! Who sends store paths or reads them, and how long the installation waits for them.
 
 use super::*;
+use crate::run::tool::LOOK;
 use std::net::Shutdown;
+use std::sync::TryLockError;
+use std::time::Instant;
 
 /// How long a data channel may take to end after its bridge was told to.
 const HANG_UP: Duration = Duration::from_secs(20);
+
+/// How long one store path may take to be copied from the card. The largest are some GB.
+const COPY: Duration = Duration::from_secs(600);
 
 /// Somebody reads the target's store; until this is dropped, it is not unmounted.
 pub struct Reading<'a> {
@@ -41,6 +47,28 @@ impl Agent {
             ));
         }
         desk.channel = Some(own);
+        drop(desk);
+        self.let_copies_end()
+    }
+
+    /// Whether store paths come by a channel. Then nothing is copied from the card: both would write the same paths.
+    pub fn has_channel(&self) -> bool {
+        lock(&self.desk).channel.is_some()
+    }
+
+    /// Waits until what is being copied from the card has its place. With the channel noted, no more begins.
+    fn let_copies_end(&self) -> Result<(), Fault> {
+        let begun = Instant::now();
+        while matches!(self.copying.try_lock(), Err(TryLockError::WouldBlock)) {
+            if self.cancel.asked() || begun.elapsed() >= COPY {
+                self.close_channel();
+                return Err(not_now(
+                    "store paths are being copied from the card.",
+                    "Give the same command again in a moment.",
+                ));
+            }
+            std::thread::sleep(LOOK);
+        }
         Ok(())
     }
 

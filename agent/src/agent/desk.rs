@@ -26,6 +26,16 @@ pub(super) struct Desk {
     pub(super) channel: Option<UnixStream>,
     /// The bridges of those who read the target's store, by numbers that [`Reading`] has.
     pub(super) readers: BTreeMap<u64, UnixStream>,
+    /// What a crash has left is being let go of.
+    pub(super) clearing: bool,
+    /// There is a journal that does not say what of.
+    pub(super) unreadable: bool,
+    /// How many installations were begun.
+    pub(super) run: u64,
+    /// The number of the one whose thread there is.
+    pub(super) running: Option<u64>,
+    /// That thread was told to end, and did not.
+    pub(super) left_behind: bool,
 }
 
 impl Desk {
@@ -47,6 +57,11 @@ impl Desk {
             shown: VecDeque::new(),
             channel: None,
             readers: BTreeMap::new(),
+            clearing: false,
+            unreadable: false,
+            run: 0,
+            running: None,
+            left_behind: false,
         }
     }
 
@@ -58,7 +73,7 @@ impl Desk {
     }
 
     pub(super) fn remember(&mut self, past: Past) {
-        let Past { job, done, steps, making, tables, failed, valid, bytes, parts } = past;
+        let Past { job, done, steps, making, tables, failed, valid, bytes, parts, damaged: _ } = past;
         let next = Phase::ALL.iter().copied().find(|phase| Some(*phase) > done);
         self.phase = next.unwrap_or(Phase::Handover);
         self.state = match failed {

@@ -3,6 +3,7 @@
 use super::begin::digest_matches;
 use super::*;
 use cygnet_protocol::extra::{Count, ExtraFiles};
+use cygnet_protocol::plan::{HookTime, Stage, Step};
 
 #[test]
 fn a_digest_may_be_shortened_but_not_too_much() {
@@ -44,6 +45,7 @@ fn desk(done: Option<Phase>, failed: Option<Phase>) -> Desk {
         valid: HashSet::new(),
         bytes: 7,
         parts: Parts::new(),
+        damaged: 0,
     });
     desk
 }
@@ -135,7 +137,7 @@ fn an_installation_with_extra_files_does_not_go_on_without_them() {
     };
     // The agent was restarted, so they are gone.
     for (given, says) in [(None, "--extra-files DIR"), (job.options.extra_files.clone(), "the same `cygnet install`")] {
-        match agent.answer(install(given)) {
+        match agent.answer(install(given), true) {
             Reply::Error(fault) => {
                 assert_eq!(fault.code, FaultCode::BadExtraFiles, "{fault}");
                 assert!(fault.remedy.contains(says), "{fault}");
@@ -153,6 +155,88 @@ fn extra_files_are_not_taken_while_an_installation_has_its_own() {
     let directory = tempfile::tempdir().unwrap();
     let agent = receiving(directory.path());
     let bytes = cygnet_protocol::secret::Secret::new(vec![7]);
-    let reply = agent.answer(Request::ExtraFiles { id: 1, at: 0, total: 1, bytes });
+    let reply = agent.answer(Request::ExtraFiles { id: 1, at: 0, total: 1, bytes }, true);
     assert!(matches!(reply, Reply::Error(fault) if fault.code == FaultCode::NotNow));
+}
+
+#[test]
+fn a_channel_and_copies_from_the_card_never_write_at_the_same_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let agent = receiving(directory.path());
+    let (bridge, _other) = UnixStream::pair().unwrap();
+    let copying = lock(&agent.copying);
+    std::thread::scope(|scope| {
+        let opened = scope.spawn(|| agent.open_channel(&bridge));
+        while !agent.has_channel() {
+            std::thread::yield_now();
+        }
+        assert!(!opened.is_finished(), "a copy is under way");
+        drop(copying);
+        opened.join().unwrap().unwrap();
+    });
+    let path = cygnet_protocol::store::parse_store_path("/nix/store/0c5b8vw40dy178xlpddw65q9gf1h2186-a").unwrap();
+    assert!(local::copy(&agent, &[path]).unwrap().is_empty(), "while one is open, nothing is copied");
+    agent.close_channel();
+}
+
+#[test]
+fn an_abort_that_a_disk_keeps_is_told_and_given_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let agent = receiving(directory.path());
+    let number = Agent::runs(&mut lock(&agent.desk));
+    agent.see_through(Duration::ZERO, Duration::from_millis(50));
+    let begin = std::time::Instant::now();
+    let mut told = Vec::new();
+    while !matches!(agent.state(), State::Failed { .. }) {
+        told.extend(agent.log.since(1, Duration::from_millis(10)));
+        assert!(begin.elapsed() < Duration::from_secs(60), "{told:?}");
+    }
+    let events = agent.log.since(0, Duration::ZERO);
+    let says = |words: &str| events.iter().any(|event| format!("{:?}", event.kind).contains(words));
+    assert!(says("reboot HOST --force") && says("hangs in the kernel"), "{events:?}");
+    let plan = Request::Plan { disko: serde_json::json!({}), closure: None, mode: Mode::default(), boot_from: None };
+    match agent.answer(plan.clone(), true) {
+        Reply::Error(fault) => assert!(fault.what.contains("hangs in the kernel"), "{fault}"),
+        other => panic!("{other:?}"),
+    }
+    // The disk was plugged in again, and the thread has come back.
+    agent.ran(number);
+    match agent.answer(plan, true) {
+        Reply::Error(fault) => assert_ne!(fault.code, FaultCode::NotNow, "{fault}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_pi_that_does_not_go_down_is_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let agent = receiving(directory.path());
+    agent.set_state(State::Rebooting);
+    let fault = || Fault::new(FaultCode::StepFailed, "The Pi was not rebooted.", "c", "cygnet reboot HOST --force");
+    agent.stays(State::Installed, fault());
+    assert_eq!(agent.state(), State::Installed);
+    assert!(permit(&agent.state(), &Request::Reboot { force: false }).is_ok());
+    // Something else has begun meanwhile, and is not disturbed.
+    agent.set_state(State::Receiving);
+    agent.stays(State::Installed, fault());
+    assert_eq!(agent.state(), State::Receiving);
+    let events = agent.log.since(0, Duration::ZERO);
+    assert!(events.iter().any(|event| matches!(&event.kind, EventKind::Warning { text } if text.contains("--force"))));
+}
+
+#[test]
+fn a_connection_without_hooks_gets_no_plan_that_has_some() {
+    let mut plan = crate::journal::tests::job().plan;
+    plan.steps.retain(|step| !matches!(step, Step::Hook { .. }));
+    assert_eq!(hooks_allowed(&plan, false), Ok(()));
+    plan.steps.push(Step::Hook {
+        owner: "disk.ssd".into(),
+        when: HookTime::PostMount,
+        stage: Stage::Mount,
+        script: "id".into(),
+        variables: BTreeMap::new(),
+    });
+    assert_eq!(hooks_allowed(&plan, true), Ok(()));
+    let fault = hooks_allowed(&plan, false).unwrap_err();
+    assert!(fault.code == FaultCode::HooksRefused && fault.cause.contains("--no-hooks"), "{fault}");
 }

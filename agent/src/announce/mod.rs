@@ -46,7 +46,7 @@ const GOODBYE_TWICE: Duration = Duration::from_millis(150);
 /// How long the end of the agent may be held up for the goodbye.
 const GOODBYE: Duration = Duration::from_millis(1500);
 /// A reboot that has not come about after this time never will; then the Pi announces itself anew.
-const REBOOT: Duration = Duration::from_secs(90);
+const REBOOT: Duration = Duration::from_secs(200);
 /// mdns-sd keeps every wish about its interfaces for ever, so they are numbered.
 const MAX_NUDGES: u32 = 10_000;
 
@@ -171,7 +171,7 @@ fn announce(agent: &Arc<Agent>, bell: &Arc<Bell>) -> Result<(), mdns_sd::Error> 
         if status.state == State::Rebooting {
             std::thread::sleep(LAST_WORD);
             goodbye(&daemon, &name);
-            wait_for_the_end(bell, REBOOT);
+            wait_for_the_end(agent, bell);
             said = None;
         }
         let begin = Instant::now();
@@ -233,9 +233,11 @@ fn goodbye(daemon: &ServiceDaemon, name: &str) {
     std::thread::sleep(GOODBYE_TWICE);
 }
 
-fn wait_for_the_end(bell: &Bell, patience: Duration) {
+/// Until the Pi goes down; or goes on, which the agent notices.
+fn wait_for_the_end(agent: &Agent, bell: &Bell) {
     let begin = Instant::now();
-    while begin.elapsed() < patience && !bell.ending.load(Ordering::Acquire) {
+    let waits = || begin.elapsed() < REBOOT && agent.state() == State::Rebooting;
+    while waits() && !bell.ending.load(Ordering::Acquire) {
         std::thread::sleep(COLLECT);
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! [`sources`] reads the files, `cygnet.toml` first; [`choose`] says what of them is new (pure); [`apply`] brings that to the
 //! card's own storage, and only then takes the secrets off the FAT partition; [`stamp`] is what the person reads there
-//! afterwards. [`state`] is what was taken before, [`told`] how the agent hears of all this.
+//! afterwards. [`state`] is what was taken before, [`told`] how the agent hears of all this, [`given`] counts what was given.
 //!
 //! A power cut leaves what was there before or what is new: every file is replaced as a whole, what was taken is noted last,
 //! and a file that is not noted is taken again. Nothing of this may hold up the boot: a failure is told, and all goes on.
 
 mod apply;
 mod choose;
+pub mod given;
 mod sources;
 mod stamp;
 mod state;

@@ -5,11 +5,13 @@
 
 mod render;
 
+use crate::card::given::digest;
 use cygnet_protocol::online::settings::Settings;
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 pub use render::Reader;
@@ -26,7 +28,7 @@ pub fn run(from: &Path, by: Reader, into: &Path, owner: Option<&str>) -> ExitCod
         // The reader's own networks must not be lost because of ours: it gets a file with nothing in it.
         Err(error) => (Settings::default(), Some(error)),
     };
-    let written = write(&settings, by, into, owner);
+    let written = write(&settings, by, into, owner, &from.with_extension("written.json"));
     for error in trouble.iter().chain(written.as_ref().err()) {
         crate::say::err(&format!("cygnetd: {error}"));
     }
@@ -52,19 +54,31 @@ fn read(from: &Path) -> Result<Settings, String> {
     Settings::parse(&bytes).map_err(|error| told(&error))
 }
 
-fn write(settings: &Settings, by: Reader, into: &Path, owner: Option<&str>) -> Result<usize, String> {
+/// What was written before is noted in `noted`, by its hash: what a reader has changed since is its own, unless other networks
+/// were carried over since.
+fn write(settings: &Settings, by: Reader, into: &Path, owner: Option<&str>, noted: &Path) -> Result<usize, String> {
     let owner = owner.map(|name| user(&fs::read_to_string("/etc/passwd").unwrap_or_default(), name)).transpose()?;
     let directory = if by.is_one_file() { into.parent() } else { Some(into) };
     if let Some(directory) = directory {
         fs::create_dir_all(directory).map_err(|error| format!("creating {}: {error}", directory.display()))?;
     }
+    let before = fs::read(noted).ok().and_then(|json| serde_json::from_slice(&json).ok());
+    let before: BTreeMap<PathBuf, String> = before.unwrap_or_default();
+    let mut now = BTreeMap::new();
     for file in render::render(settings, by) {
         let path = file.name.as_ref().map_or_else(|| into.to_owned(), |name| into.join(name));
-        if by.keeps_what_is_there() && path.exists() {
+        let hash = digest(file.text.as_bytes());
+        let is_known = before.get(&path).is_none_or(|known| *known == hash);
+        now.insert(path.clone(), hash);
+        if by.keeps_what_is_there() && path.exists() && is_known {
             // Changed by its reader or a person since.
             continue;
         }
         put(&path, &file.text, owner).map_err(|error| format!("writing {}: {error}", path.display()))?;
+    }
+    if by.keeps_what_is_there() && now != before {
+        let text = serde_json::to_string(&now).map_err(|error| error.to_string())?;
+        put(noted, &text, None).map_err(|error| format!("writing {}: {error}", noted.display()))?;
     }
     Ok(settings.networks.len())
 }
@@ -129,6 +143,14 @@ mod tests {
         let from = place.path().join("carried.json");
         fs::write(&from, SETTINGS).unwrap();
         let file = place.path().join("home.psk");
+        fs::write(&file, "mine").unwrap();
+        assert!(succeeded(run(&from, Reader::Iwd, place.path(), None)));
+        assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+        // A passphrase that was carried over since is the one that works.
+        fs::write(&from, SETTINGS.replace("correct horse", "battery staple")).unwrap();
+        assert!(succeeded(run(&from, Reader::Iwd, place.path(), None)));
+        assert!(fs::read_to_string(&file).unwrap().contains("battery staple"));
+        // And what iwd makes of that is its own again.
         fs::write(&file, "mine").unwrap();
         assert!(succeeded(run(&from, Reader::Iwd, place.path(), None)));
         assert_eq!(fs::read_to_string(&file).unwrap(), "mine");

@@ -6,15 +6,16 @@ use super::labels::{self, Label};
 use super::layers::{Lvm, PVS, Raid, VGS};
 use super::lsblk::Device;
 use super::{health, usage};
-use crate::run::{capture, command, is_there};
+use crate::run::{capture, capture_within, is_there, whatever_it_says};
 use cygnet_protocol::disks::{Content, Health, Layer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
 
-/// How long a tool may take to read a disk, seconds; one that fails would keep it for minutes.
-const PATIENCE: &str = "20";
+/// How long a tool may take to read a disk; one that fails would keep it for minutes.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How much is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,8 +57,7 @@ fn all(devices: &[Device]) -> BTreeMap<&str, &Device> {
 
 /// Runs a tool that reads a disk, for as long as patience lasts; whatever it ends with, what it printed counts.
 fn ask(argv: &[&str], device: &str) -> Option<String> {
-    let output = command("timeout").arg(PATIENCE).args(argv).arg(device).output().ok()?;
-    Some(String::from_utf8_lossy(&output.stdout).into_owned()).filter(|text| !text.trim().is_empty())
+    whatever_it_says(PATIENCE, &[argv, &[device]].concat())
 }
 
 impl Survey {
@@ -127,13 +127,13 @@ impl Survey {
     fn count_datasets(&mut self) {
         let idle = self.labels.iter().filter(|(path, label)| label.state < 2 && !self.imported.contains_key(*path));
         let guids: BTreeSet<String> = idle.map(|(_, label)| label.pool_guid.clone()).collect();
-        let mut polite = vec!["timeout", PATIENCE];
+        let mut polite = Vec::new();
         if is_there("choom") {
             polite.extend(["choom", "--adjust", "1000", "--"]);
         }
         polite.extend(["zdb", "-e", "-p", "/dev", "-d"]);
         for guid in guids {
-            let told = capture(&[&polite[..], &[&guid]].concat());
+            let told = capture_within(PATIENCE, &[&polite[..], &[&guid]].concat());
             let datasets = told.ok().and_then(|text| labels::datasets(&text));
             self.pools.extend(datasets.map(|datasets| (guid, datasets)));
         }

@@ -3,29 +3,38 @@
 //! What `nixos-install` does here (nixos-enter.sh, nixos-install.sh), but no exit code is overlooked: a failed activation
 //! or boot loader ends the installation, and the Pi never reboots into it.
 
+use super::register::public_keys;
 use super::{Installation, Outcome, step_fault};
 use crate::enter::{Outcome as Ended, Task};
-use crate::run::{Cancel, RunError, command, printable};
+use crate::identity::fingerprint;
+use crate::run::tool::{self, LOOK, Stopping, Tool};
+use crate::run::{RunError, TO_RUN_SCRIPTS, command, printable};
 use cygnet_protocol::event::{EventKind, Phase};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::frame;
-use rustix::process::Pid;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::process::{ChildStdin, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
+use std::time::{Duration, Instant};
 
+/// Where sshd has its keys, below the target's root.
+const SSH: &str = "etc/ssh";
 /// How many lines of a failed script go into the error.
 const TAIL: usize = 12;
 
+/// How long the target's namespaces may take to be made, or to end.
+const TO_ENTER: Duration = Duration::from_secs(60);
+/// How long what is left of a script's output is waited for after its end: others may hold its pipe, and go on writing.
+const TO_DRAIN: Duration = Duration::from_secs(1);
+
 /// The process inside the target's namespaces.
 pub struct Inside {
-    child: Child,
+    tool: Tool,
     tasks: Option<ChildStdin>,
-    outcomes: BufReader<ChildStdout>,
+    /// From a thread that may be left behind, as the process may.
+    outcomes: Receiver<Result<Ended, String>>,
     lines: Receiver<String>,
 }
 
@@ -41,15 +50,28 @@ impl Inside {
             .arg(target)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
-        let start = |source| step_fault(RunError::Start { program: "unshare".into(), source }, "Entering the target");
-        let mut child = unshare.spawn().map_err(start)?;
-        let (Some(tasks), Some(outcomes), Some(errors)) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take())
-        else {
+            .stderr(Stdio::piped());
+        let doing = "Entering the target";
+        if tool::hangs(&unshare) {
+            return Err(step_fault(RunError::Hangs { program: "unshare".into() }, doing));
+        }
+        let start = |source| step_fault(RunError::Start { program: "unshare".into(), source }, doing);
+        let mut tool = Tool::start(&mut unshare).map_err(start)?;
+        let pipes = tool.child().map(|child| (child.stdin.take(), child.stdout.take(), child.stderr.take()));
+        let Some((Some(tasks), Some(stdout), Some(errors))) = pipes else {
             return Err(start(io::Error::other("no pipes")));
         };
+        let (ended, outcomes) = channel();
+        std::thread::spawn(move || {
+            let mut stdout = BufReader::new(stdout);
+            loop {
+                let outcome = frame::receive::<Ended>(&mut stdout).map_err(|error| error.to_string());
+                let last = outcome.is_err();
+                if ended.send(outcome).is_err() || last {
+                    return;
+                }
+            }
+        });
         let (sender, lines) = channel();
         std::thread::spawn(move || {
             let mut errors = BufReader::new(errors);
@@ -61,66 +83,102 @@ impl Inside {
                 line.clear();
             }
         });
-        let mut inside = Self { child, tasks: Some(tasks), outcomes: BufReader::new(outcomes), lines };
-        match frame::receive::<Ended>(&mut inside.outcomes) {
-            Ok(Ended::Ready) => Ok(inside),
-            Ok(other) => Err(Fault::internal("The target could not be entered.", format!("{other:?}"))),
-            Err(error) => {
-                let said: Vec<String> = inside.lines.iter().take(TAIL).collect();
+        let inside = Self { tool, tasks: Some(tasks), outcomes, lines };
+        match inside.outcomes.recv_timeout(TO_ENTER) {
+            Ok(Ok(Ended::Ready)) => Ok(inside),
+            Ok(Ok(other)) => Err(Fault::internal("The target could not be entered.", format!("{other:?}"))),
+            Ok(Err(error)) => {
+                let said = std::iter::from_fn(|| inside.lines.recv_timeout(TO_DRAIN).ok());
+                let said: Vec<String> = said.take(TAIL).collect();
                 Err(Fault::internal("The target could not be entered.", format!("{error}: {}", said.join(" | "))))
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                Err(Fault::internal("The target could not be entered.", "mounting in it does not come to an end"))
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(Fault::internal("The target could not be entered.", "its reader stopped"))
             }
         }
     }
 
     /// Runs one program inside; its output goes to the log, the last lines of it come back.
     fn run(&mut self, installation: &Installation<'_>, phase: Phase, task: &Task) -> Result<(Ended, String), Fault> {
-        let cancel: &Cancel = &installation.agent.cancel;
         let broken = |e: &dyn std::fmt::Display| Fault::internal("The process inside the target is gone.", e);
         let tasks = self.tasks.as_mut().ok_or_else(|| broken(&"it was told to end"))?;
         frame::send(tasks, task).map_err(|e| broken(&e))?;
-        cancel.note(i32::try_from(self.child.id()).ok().and_then(Pid::from_raw));
         let mut tail = VecDeque::new();
-        let outcomes = &mut self.outcomes;
-        let lines = &self.lines;
-        let outcome = std::thread::scope(|scope| {
-            let outcome = scope.spawn(|| frame::receive::<Ended>(outcomes));
-            let mut relay = |line: String| {
-                if line.is_empty() {
-                    return;
-                }
-                if tail.len() == TAIL {
-                    tail.pop_front();
-                }
-                tail.push_back(line.clone());
-                installation.agent.log.emit(Some(phase), EventKind::Output { line });
-            };
-            loop {
-                match lines.recv_timeout(Duration::from_millis(100)) {
-                    Ok(line) => relay(line),
-                    Err(RecvTimeoutError::Timeout) if outcome.is_finished() => break,
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => break,
-                }
+        let mut relay = |line: String| {
+            let line = installation.agent.log.clean(line);
+            if line.is_empty() {
+                return;
             }
-            outcome.join()
-        });
-        cancel.note(None);
-        if cancel.asked() {
+            if tail.len() == TAIL {
+                tail.pop_front();
+            }
+            tail.push_back(line.clone());
+            installation.agent.log.emit(Some(phase), EventKind::Output { line });
+        };
+        let begun = Instant::now();
+        let outcome = loop {
+            match self.lines.recv_timeout(LOOK) {
+                Ok(line) => relay(line),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => std::thread::sleep(LOOK),
+            }
+            match self.outcomes.try_recv() {
+                Ok(outcome) => break outcome,
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => break Err("its reader stopped".into()),
+            }
+            let overdue = begun.elapsed() >= TO_RUN_SCRIPTS;
+            if overdue || installation.agent.cancel.asked() {
+                let hangs = self.end();
+                if !overdue {
+                    return Err(crate::run::aborted());
+                }
+                let error = RunError::Overdue {
+                    program: task.argv.first().cloned().unwrap_or_default(),
+                    command: task.argv.join(" "),
+                    seconds: TO_RUN_SCRIPTS.as_secs(),
+                    hangs,
+                    tail: Vec::from(tail).join(" | "),
+                };
+                return Err(step_fault(error, "Running a script of the new system"));
+            }
+        };
+        // Its own output is in the pipe by now; what others write to it is not waited for.
+        let ended = Instant::now();
+        while let Some(line) = self.lines.recv_timeout(LOOK).ok().filter(|_| ended.elapsed() < TO_DRAIN) {
+            relay(line);
+        }
+        if installation.agent.cancel.asked() {
             return Err(crate::run::aborted());
         }
-        match outcome {
-            Ok(Ok(ended)) => Ok((ended, Vec::from(tail).join(" | "))),
-            Ok(Err(error)) => Err(broken(&error)),
-            Err(_) => Err(broken(&"its reader stopped")),
+        outcome.map(|ended| (ended, Vec::from(tail).join(" | "))).map_err(|error| broken(&error))
+    }
+
+    /// Ends whatever runs inside. Whether it could not be ended.
+    fn end(&mut self) -> bool {
+        self.tasks = None;
+        let mut stop = self.tool.stop();
+        loop {
+            match self.tool.go_on(&mut stop) {
+                Stopping::Ended => return false,
+                Stopping::LeftBehind => return true,
+                Stopping::Waiting => {
+                    let _ = self.tool.wait(LOOK);
+                }
+            }
         }
     }
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        // With the end of its tasks it ends by itself; whatever it left running is killed with its namespace.
+        // With the end of its tasks it ends by itself; whatever it left running is killed with its namespace. What does not
+        // end is killed, and left behind if that does not end it.
         self.tasks = None;
-        let _ = self.child.wait();
+        let _ = self.tool.wait(TO_ENTER);
     }
 }
 
@@ -142,6 +200,7 @@ pub fn activate(installation: &mut Installation<'_>) -> Result<Outcome, Fault> {
     let toplevel = installation.job.closure.toplevel.clone();
     let target = installation.agent.places.target.clone();
     check_toplevel(&target, &toplevel, &installation.agent.identity.system)?;
+    let before = public_keys(&target.join(SSH));
     let mut inside = Inside::new(&target)?;
     installation.task(format!("Running {toplevel}/activate"));
     let task = Task { argv: vec![format!("{toplevel}/activate")], environment: environment(&toplevel, &[]) };
@@ -164,7 +223,20 @@ pub fn activate(installation: &mut Installation<'_>) -> Result<Outcome, Fault> {
         }
     }
     installation.inside = Some(inside);
+    tell_new_host_keys(installation, &before);
     Ok(Outcome::Done)
+}
+
+/// Tells the client which ssh host keys the new system's scripts have made, through the connection that it has verified: so
+/// it knows them before the Pi reboots.
+fn tell_new_host_keys(installation: &Installation<'_>, before: &[String]) {
+    let now = public_keys(&installation.agent.places.target.join(SSH));
+    if now.is_empty() || now == before {
+        return;
+    }
+    let names: Vec<String> = now.iter().filter_map(|key| fingerprint(key)).collect();
+    installation.task(format!("The new system has made its ssh host keys: {}", names.join(", ")));
+    installation.agent.log.emit(Some(Phase::Activate), EventKind::HostKeys { keys: now });
 }
 
 /// Runs `switch-to-configuration boot`, which installs the boot loader.

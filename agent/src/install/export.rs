@@ -4,13 +4,15 @@
 use super::{Installation, Outcome, steps};
 use crate::agent::Agent;
 use crate::inspect;
-use crate::run::{RunError, capture};
+use crate::run::{RunError, TO_LET_GO, capture, capture_within, tool};
 use cygnet_protocol::event::{EventKind, Phase};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::plan::{self, Action, Plan, Step};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 /// udev and others open a device for moments after a change. How often, and how long apart, we try again.
 const ATTEMPTS: u32 = 6;
@@ -23,9 +25,7 @@ const RELEASE_PAUSE: Duration = Duration::from_millis(700);
 /// The export phase.
 pub fn export(installation: &Installation<'_>) -> Result<Outcome, Fault> {
     let target = &installation.agent.places.target;
-    fs::File::open(target)
-        .and_then(|root| Ok(rustix::fs::syncfs(root)?))
-        .map_err(|e| installation.io_fault("syncing the target to the disk", &e))?;
+    sync(installation, target)?;
     for step in installation.job.plan.unmount() {
         let sentence = step.sentence();
         installation.task(&sentence);
@@ -48,6 +48,30 @@ pub fn export(installation: &Installation<'_>) -> Result<Outcome, Fault> {
     Ok(Outcome::Done)
 }
 
+/// How long all that was written may take to reach the disk.
+const TO_SYNC: Duration = Duration::from_secs(3600);
+
+/// On a thread that is left behind if the disk does not answer.
+fn sync(installation: &Installation<'_>, target: &Path) -> Result<(), Fault> {
+    let failed = |error: &std::io::Error| installation.io_fault("syncing the target to the disk", error);
+    let root = fs::File::open(target).map_err(|error| failed(&error))?;
+    let (done, result) = channel();
+    let work = move || {
+        // Who does not wait any more has said why.
+        let _ = done.send(rustix::fs::syncfs(root));
+    };
+    std::thread::Builder::new().name("sync".into()).spawn(work).map_err(|error| failed(&error))?;
+    let begun = Instant::now();
+    loop {
+        match result.recv_timeout(tool::LOOK) {
+            Ok(result) => return result.map_err(|error| failed(&error.into())),
+            Err(_) if installation.agent.cancel.asked() => return Err(crate::run::aborted()),
+            Err(RecvTimeoutError::Timeout) if begun.elapsed() < TO_SYNC => {}
+            Err(_) => return Err(failed(&std::io::Error::new(ErrorKind::TimedOut, "the disk does not answer"))),
+        }
+    }
+}
+
 fn insist(installation: &Installation<'_>, argv: &[String], sentence: &str, allow_failure: bool) -> Result<(), Fault> {
     let target = &installation.agent.places.target;
     for attempt in 1.. {
@@ -58,6 +82,8 @@ fn insist(installation: &Installation<'_>, argv: &[String], sentence: &str, allo
                 let holders = holders(target);
                 let by = if holders.is_empty() { "nobody to be seen".into() } else { holders.join(", ") };
                 installation.warn(format!("{sentence}: busy, held by {by}; trying again"));
+                let at = target.to_string_lossy();
+                tool::kill_left_running(|pid| holds(pid.as_raw_nonzero().get().unsigned_abs(), &at));
                 std::thread::sleep(PAUSE);
             }
             Err(error) => {
@@ -87,7 +113,7 @@ fn is_held(said: &str) -> bool {
 /// Runs one command of a release; what is held for a moment only is let go of a moment later.
 fn let_go(argv: &[&str]) {
     for attempt in 1..=RELEASE_ATTEMPTS {
-        match capture(argv) {
+        match capture_within(TO_LET_GO, argv) {
             Err(RunError::Failed { tail, .. }) if attempt < RELEASE_ATTEMPTS && is_held(&tail) => {
                 std::thread::sleep(RELEASE_PAUSE);
             }
@@ -128,9 +154,7 @@ fn pools(plan: &Plan) -> Vec<String> {
 /// swap on a disk that is none of the plan's.
 pub fn release(agent: &Agent, plan: &Plan) {
     let target = agent.places.target.to_string_lossy().into_owned();
-    // Mounts that hooks or an interrupted activation made are not in the plan.
-    let _ = capture(&["umount", "-R", &target]);
-    let _ = capture(&["umount", "-R", plan::WORKPLACE]);
+    unmount_all(&agent.places.target);
     let imported = || capture(&["zpool", "list", "-H", "-o", "name,altroot"]).unwrap_or_default();
     let foreign =
         |pool: &str, table: &str| altroot(table, pool).is_some_and(|root| root != plan::TARGET && root != target);
@@ -177,6 +201,31 @@ pub fn release(agent: &Agent, plan: &Plan) {
     }
 }
 
+/// Lets go of what a journal that cannot be read has left: what is mounted in the target's place, and pools imported for it.
+/// Which swap, arrays and mappings belong to it, nobody knows.
+pub fn release_unknown(agent: &Agent) {
+    let target = agent.places.target.to_string_lossy().into_owned();
+    unmount_all(&agent.places.target);
+    let imported = capture(&["zpool", "list", "-H", "-o", "name,altroot"]).unwrap_or_default();
+    for (pool, root) in imported.lines().filter_map(|line| line.split_once('\t')) {
+        if root.trim() == target {
+            let_go(&["zpool", "export", pool]);
+        }
+    }
+}
+
+/// Unmounts the target and all below it. Mounts that hooks or an interrupted activation made are not in the plan.
+fn unmount_all(target: &Path) {
+    let at = target.to_string_lossy();
+    let unmount = || capture_within(TO_LET_GO, &["umount", "-R", &at]);
+    if matches!(unmount(), Err(RunError::Failed { tail, .. }) if is_held(&tail)) {
+        // A hook may have left something running there.
+        tool::kill_left_running(|pid| holds(pid.as_raw_nonzero().get().unsigned_abs(), &at));
+        let _ = unmount();
+    }
+    let _ = capture_within(TO_LET_GO, &["umount", "-R", plan::WORKPLACE]);
+}
+
 /// The altroot of an imported pool (`-` if it has none), from `zpool list -H -o name,altroot`.
 fn altroot<'a>(table: &'a str, pool: &str) -> Option<&'a str> {
     table.lines().filter_map(|line| line.split_once('\t')).find(|(name, _)| *name == pool).map(|(_, root)| root.trim())
@@ -214,22 +263,23 @@ fn holders(target: &Path) -> Vec<String> {
         else {
             continue;
         };
-        let process = entry.path();
-        let links = ["cwd", "root", "exe"].into_iter().map(|name| process.join(name));
-        let files = fs::read_dir(process.join("fd")).into_iter().flatten().flatten().map(|fd| fd.path());
-        let holds = links
-            .chain(files)
-            .filter_map(|link| fs::read_link(link).ok())
-            .any(|to| below(&to.to_string_lossy(), &target));
-        let mounts = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
-        if holds || mounted_below(&mounts, &target) {
-            let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
+        if holds(pid, &target) {
+            let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
             found.push(format!("{} ({pid})", name.trim()));
         }
     }
     // Every process of our own mount namespace sees the same mounts; that says nothing.
     found.truncate(12);
     found
+}
+
+fn holds(pid: u32, target: &str) -> bool {
+    let process = Path::new("/proc").join(pid.to_string());
+    let links = ["cwd", "root", "exe"].into_iter().map(|name| process.join(name));
+    let files = fs::read_dir(process.join("fd")).into_iter().flatten().flatten().map(|fd| fd.path());
+    let mut places = links.chain(files).filter_map(|link| fs::read_link(link).ok());
+    let mounts = || fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
+    places.any(|to| below(&to.to_string_lossy(), target)) || mounted_below(&mounts(), target)
 }
 
 fn below(path: &str, target: &str) -> bool {

@@ -5,10 +5,6 @@ use crate::boot::arm::{self, Armed};
 use cygnet_protocol::event::State;
 use cygnet_protocol::fault::Fault;
 use cygnet_protocol::message::BootFrom;
-use std::time::Duration;
-
-/// How long clients get to read the last events before the network goes down.
-const GRACE: Duration = Duration::from_secs(2);
 
 /// The handover phase.
 pub fn hand_over(installation: &Installation<'_>) -> Result<Outcome, Fault> {
@@ -18,8 +14,8 @@ pub fn hand_over(installation: &Installation<'_>) -> Result<Outcome, Fault> {
         return Ok(Outcome::Skipped("the client asked for no reboot; `cygnet reboot` does it".into()));
     }
     installation.task("The new system is installed; rebooting into it");
+    // The reboot itself comes when the phase is noted as done.
     installation.agent.set_state(State::Rebooting);
-    reboot_soon();
     Ok(Outcome::Done)
 }
 
@@ -45,14 +41,4 @@ fn arm_trial(installation: &Installation<'_>) -> Result<(), Fault> {
         Err(fault) => installation.warn(format!("{} {} {}", fault.what, fault.cause, fault.remedy)),
     }
     Ok(())
-}
-
-/// Asks systemd to reboot, after a moment.
-pub fn reboot_soon() {
-    std::thread::spawn(|| {
-        std::thread::sleep(GRACE);
-        if let Err(error) = crate::run::capture(&["systemctl", "reboot"]) {
-            tracing::error!("rebooting: {error}; do it by hand");
-        }
-    });
 }

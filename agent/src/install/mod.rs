@@ -21,16 +21,17 @@ pub mod steps;
 pub mod verify;
 
 use crate::agent::Agent;
-use crate::events::lock;
 use crate::inspect;
 use crate::journal::Job;
+use crate::run::tool::LOOK;
 use crate::run::{RunError, Runner};
 use crate::store::{import::sweep, kept};
 use cygnet_protocol::event::{EventKind, Phase, State};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::plan::{GoOn, Stage, Step};
 use cygnet_protocol::store::{StorePath, parse_store_path};
-use std::time::Instant;
+use std::sync::TryLockError;
+use std::time::{Duration, Instant};
 
 /// What a phase came to.
 pub enum Outcome {
@@ -211,7 +212,7 @@ impl Installation<'_> {
         self.agent.set_state(State::Receiving);
         let arrived = self.agent.wait_for_closure(&toplevel);
         // Whoever still reads a kept store stops now; until then the target stays mounted.
-        drop(lock(&self.agent.looking));
+        let_readers_end(self.agent);
         arrived?;
         // Of other closures, whose installation was not gone on with.
         sweep(&store).map_err(|e| self.io_fault("removing parts of store paths that are not wanted any more", &e))?;
@@ -261,6 +262,17 @@ impl Installation<'_> {
             "The target disk is full, faulty, or not mounted as the plan says.",
             "Look at the agent's log: `cygnet logs HOST`.",
         )
+    }
+}
+
+/// How long who reads a kept store may take to stop. It looks at the wish to stop between two files.
+const TO_STOP_LOOKING: Duration = Duration::from_secs(60);
+
+/// Waits until nobody reads the target's store, but not for somebody whom a disk keeps.
+fn let_readers_end(agent: &Agent) {
+    let begun = Instant::now();
+    while matches!(agent.looking.try_lock(), Err(TryLockError::WouldBlock)) && begun.elapsed() < TO_STOP_LOOKING {
+        std::thread::sleep(LOOK);
     }
 }
 

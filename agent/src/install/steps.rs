@@ -2,7 +2,7 @@
 
 use super::{Installation, blank, keep, step_fault};
 use crate::inspect;
-use crate::run::{RunError, capture, command};
+use crate::run::{RunError, TO_RUN_SCRIPTS, capture, command};
 use cygnet_protocol::event::{EventKind, Phase};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::plan::{Action, DEVICE_PATIENCE, Input, Plan, PlannedDisk, Step};
@@ -120,7 +120,8 @@ pub(super) fn perform(
         Action::Script { text, environment } => {
             let mut bash = command("bash");
             bash.args(["-c", text]).envs(environment);
-            runner.drive(bash, None).map(drop).map_err(|e| step_fault(e, &format!("The step “{}”", step.sentence())))
+            let ran = runner.drive_within(TO_RUN_SCRIPTS, bash, None);
+            ran.map(drop).map_err(|e| step_fault(e, &format!("The step “{}”", step.sentence())))
         }
     }
 }

@@ -17,9 +17,6 @@ pub const SETTINGS: &str = "/etc/cygnet/settings.json";
 /// The networks typed on the console, in the agent's state directory.
 pub const TYPED: &str = "networks.json";
 
-/// All of those there.
-pub const CARD_AND_TYPED: [&str; 2] = [CARD, TYPED];
-
 /// The most bytes of such a file.
 const LIMIT: u64 = 1024 * 1024;
 

@@ -59,7 +59,11 @@ pub fn redact(mut text: String, secrets: &[String]) -> String {
 fn write(out: &mut String, input: &ReportInput) -> std::fmt::Result {
     let status = &input.status;
     let network = status.network.clone().unwrap_or_default();
-    writeln!(out, "cygnet report of this Raspberry Pi. There is no passphrase and no key in it.\n")?;
+    writeln!(
+        out,
+        "cygnet report of this Raspberry Pi. WiFi passphrases, and secrets that were given to cygnet, are struck out.\n\
+         Lines with | are what hooks and tools printed, as it came: read them before you give this to anybody.\n"
+    )?;
     writeln!(out, "host name: {}", status.host_name)?;
     writeln!(out, "board: {}", status.board)?;
     writeln!(out, "serial: {}", status.serial)?;

@@ -2,22 +2,24 @@
 //!
 //! Nix knows its schema; a store path at a time is held here, however many there are.
 
-use crate::run::{Cancel, aborted, command, printable};
+use crate::run::tool::{self, Complaints, Output, Tool};
+use crate::run::{Cancel, TO_LET_GO, aborted, command, printable};
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::store::{NixHash, PathInfo, StorePath, parse_store_path};
-use rustix::process::{Pid, Signal, kill_process_group};
 use sha2::{Digest, Sha256};
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 /// The longest line that a dump may have, bytes. A store path has 255 at most.
 const MAX_LINE: u64 = 4096;
 /// The most references that a path may have.
 const MAX_REFERENCES: usize = 65_536;
 /// How much of what nix-store complains of is read, bytes.
-const MAX_COMPLAINT: u64 = 64 * 1024;
+const MAX_COMPLAINT: usize = 64 * 1024;
+/// How long it may be silent: it reads all of the database before it says anything.
+const SILENCE: Duration = Duration::from_secs(600);
 
 /// Where the target's database is.
 pub fn directory(target: &Path) -> PathBuf {
@@ -38,42 +40,33 @@ pub fn store(target: &Path) -> String {
 pub fn registered(target: &Path, cancel: &Cancel, visit: &mut dyn FnMut(PathInfo)) -> Result<(), Fault> {
     let failed = |said: &str| unreadable(target, said);
     cancel.check().map_err(|_| aborted())?;
-    let mut child = command("nix-store")
-        .args(["--dump-db", "--store", &store(target)])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .map_err(|error| failed(&format!("nix-store could not be started: {error}")))?;
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    cancel.note(pid);
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let (read, complaint) = std::thread::scope(|scope| {
-        let complaint = scope.spawn(move || {
-            let mut text = Vec::new();
-            // What is said after that, or cannot be read, explains no more.
-            let _ = stderr.map(|stderr| stderr.take(MAX_COMPLAINT).read_to_end(&mut text));
-            text
-        });
-        let read = match stdout {
-            Some(stdout) => parse(&mut BufReader::new(stdout), visit),
-            None => Err(io::Error::other("it has no output")),
-        };
-        if let (Err(_), Some(pid)) = (&read, pid) {
-            // It would go on writing to nobody; that it has ended by itself is as good.
-            let _ = kill_process_group(pid, Signal::TERM);
-        }
-        (read, complaint.join().unwrap_or_default())
-    });
-    let status = child.wait();
-    cancel.note(None);
+    let mut dump = command("nix-store");
+    dump.args(["--dump-db", "--store", &store(target)]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    if tool::hangs(&dump) {
+        return Err(failed("an earlier nix-store still hangs in the kernel"));
+    }
+    let started_not = |error: &dyn std::fmt::Display| failed(&format!("nix-store could not be started: {error}"));
+    let mut tool = Tool::start(&mut dump).map_err(|error| started_not(&error))?;
+    let (stdout, stderr) = tool.child().map(|child| (child.stdout.take(), child.stderr.take())).unwrap_or((None, None));
+    let said = Complaints::of(stderr, MAX_COMPLAINT);
+    let read = match stdout.map(|stdout| Output::new(stdout, SILENCE, cancel)) {
+        Some(output) => output.and_then(|output| parse(&mut BufReader::new(output), visit)),
+        None => Err(io::Error::other("it has no output")),
+    };
+    if read.is_err() {
+        // It would go on writing to nobody.
+        tool.kill();
+    }
+    let status = tool.wait(TO_LET_GO);
     cancel.check().map_err(|_| aborted())?;
     match (status, read) {
-        (Ok(status), Ok(())) if status.success() => Ok(()),
+        (Ok(Some(status)), Ok(())) if status.success() => Ok(()),
         (Ok(_), Err(error)) => Err(failed(&error.to_string())),
         (Ok(status), Ok(())) => {
-            let said = gist(&complaint);
-            Err(failed(if said.is_empty() { format!("nix-store ended with {status}") } else { said }.as_str()))
+            let said = gist(&said.text());
+            let how = status
+                .map_or_else(|| "nix-store does not end".into(), |status| format!("nix-store ended with {status}"));
+            Err(failed(if said.is_empty() { &how } else { &said }))
         }
         (Err(error), _) => Err(failed(&error.to_string())),
     }

@@ -33,6 +33,11 @@ const EVERY: Duration = Duration::from_millis(200);
 pub fn copy(agent: &Agent, paths: &[StorePath]) -> Result<Vec<Kin>, Fault> {
     // One at a time; whoever ends the phase waits for it, too.
     let _looking = lock(&agent.looking);
+    let _copying = lock(&agent.copying);
+    if agent.has_channel() {
+        // Both would write the same paths.
+        return Ok(Vec::new());
+    }
     let card = &agent.places.card;
     let wanted: HashSet<&StorePath> = paths.iter().filter(|path| !agent.is_valid(path)).collect();
     if wanted.is_empty() || !database::is_there(card) {
@@ -89,6 +94,10 @@ fn all(
     let mut told = Instant::now();
     let (mut count, mut bytes) = (0, 0);
     for path in paths {
+        if agent.has_channel() {
+            // It waits for us; the rest is sent.
+            break;
+        }
         let Some(info) = found.remove(path) else { continue };
         let known = |path: &StorePath| *path == info.path || syncer.has(path) || agent.is_valid(path);
         if !info.references.iter().all(known) {

@@ -3,12 +3,11 @@
 //! TLS, proxies and certificates are its business, so that the agent links none of that. Every limit is curl's own, and the
 //! caller's who stops reading.
 
+use crate::run::tool::{Complaints, Output, Tool};
 use crate::run::{Cancel, command, printable};
-use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a connection may take, seconds.
@@ -22,7 +21,11 @@ const RECORD_TIME: &str = "15";
 /// How long the records of one call may take together.
 const RECORDS_TIME: Duration = Duration::from_secs(60);
 /// How much of what curl complains of is read, bytes.
-const MAX_COMPLAINT: u64 = 4096;
+const MAX_COMPLAINT: usize = 4096;
+/// How long it may be silent. Its own limits are shorter, but a name server may take its time.
+const SILENCE: Duration = Duration::from_secs(90);
+/// How long it may take to end when its output has.
+const END: Duration = Duration::from_secs(10);
 
 /// What curl is told of the surroundings; [`command`] leaves all else out.
 const SURROUNDINGS: [&str; 11] = [
@@ -41,9 +44,9 @@ const SURROUNDINGS: [&str; 11] = [
 
 /// A running curl; it ends with this.
 pub struct Curl<'a> {
-    child: Child,
-    output: ChildStdout,
-    cancel: &'a Cancel,
+    tool: Tool,
+    output: Output<'a, ChildStdout>,
+    said: Complaints,
 }
 
 impl<'a> Curl<'a> {
@@ -54,20 +57,22 @@ impl<'a> Curl<'a> {
         curl.args(["--disable", "--config", "-", "--silent", "--show-error", "--globoff", "--netrc-optional"]);
         curl.args(["--proto", "=http,https", "--proto-redir", "=http,https", "--location", "--max-redirs", "5"]);
         curl.args(["--connect-timeout", CONNECT, "--user-agent", concat!("cygnetd/", env!("CARGO_PKG_VERSION"))]);
-        curl.args(options).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        curl.args(options).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for name in SURROUNDINGS {
             if let Some(value) = std::env::var_os(name) {
                 curl.env(name, value);
             }
         }
-        let mut child = curl.spawn()?;
-        cancel.note(pid(&child));
-        let (input, output) = (child.stdin.take(), child.stdout.take());
-        let (Some(mut input), Some(output)) = (input, output) else { return Err(io::Error::other("no pipe to curl")) };
+        let mut tool = Tool::start(&mut curl)?;
+        let pipes = tool.child().map(|child| (child.stdin.take(), child.stdout.take(), child.stderr.take()));
+        let Some((Some(mut input), Some(output), stderr)) = pipes else {
+            return Err(io::Error::other("no pipe to curl"));
+        };
+        let said = Complaints::of(stderr, MAX_COMPLAINT);
         let text: String = urls.iter().map(|url| format!("url = \"{url}\"\n")).collect();
         // Why it reads nothing, it says itself.
         let _ = input.write_all(text.as_bytes());
-        Ok(Self { child, output, cancel })
+        Ok(Self { tool, output: Output::new(output, SILENCE, cancel)?, said })
     }
 
     /// Fetches one file of `size` bytes at most, which is what is read.
@@ -80,13 +85,12 @@ impl<'a> Curl<'a> {
 
     /// Waits until it has ended; an error is what it complains of.
     pub fn finish(mut self) -> Result<(), String> {
-        let mut said = Vec::new();
-        if let Some(stderr) = self.child.stderr.take() {
-            let _ = stderr.take(MAX_COMPLAINT).read_to_end(&mut said);
-        }
-        match self.child.wait() {
-            Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(complaint(&said, &status.to_string())),
+        let status = self.tool.wait(END);
+        let said = self.said.text();
+        match status {
+            Ok(Some(status)) if status.success() => Ok(()),
+            Ok(Some(status)) => Err(complaint(&said, &status.to_string())),
+            Ok(None) => Err(complaint(&said, "its output, but not itself")),
             Err(error) => Err(error.to_string()),
         }
     }
@@ -96,20 +100,6 @@ impl Read for Curl<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.output.read(buffer)
     }
-}
-
-impl Drop for Curl<'_> {
-    fn drop(&mut self) {
-        self.cancel.note(None);
-        if let Some(pid) = pid(&self.child).filter(|_| matches!(self.child.try_wait(), Ok(None))) {
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
-        let _ = self.child.wait();
-    }
-}
-
-fn pid(child: &Child) -> Option<Pid> {
-    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
 }
 
 /// “curl: (7) Failed to connect to …” without its name and number.

@@ -205,7 +205,7 @@ impl<R: Read, W: Write> Conversation<'_, R, W> {
             // Whether to fetch the others from a cache.
             self.input.number()?;
         }
-        match self.agent.answer(Request::QueryValid { paths: paths(&texts)? }) {
+        match self.agent.answer(Request::QueryValid { paths: paths(&texts)? }, true) {
             Reply::Valid { paths, .. } => {
                 self.output.last()?;
                 Ok(self.output.paths(&paths)?)

@@ -110,13 +110,14 @@ fn scan(file: &mut File, from: u64, mut visit: impl FnMut(u64, Option<PathInfo>)
     loop {
         line.clear();
         let count = (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line)?;
-        if line.last() != Some(&b'\n') {
+        if line.last() != Some(&b'\n') && count as u64 != MAX_LINE {
             // Not written to its end yet, or never.
             return Ok(begin);
         }
-        let info = match serde_json::from_slice(&line)? {
-            Record::Path(info) => Some(info),
-            _ => None,
+        // A line that a failing card has damaged tells of nothing; the journal's reader has said so.
+        let info = match serde_json::from_slice(&line) {
+            Ok(Record::Path(info)) => Some(info),
+            Ok(_) | Err(_) => None,
         };
         if let Next::Stop = visit(begin, info) {
             return Ok(begin);

@@ -59,15 +59,34 @@ impl Place {
         self.start_with(&[])
     }
 
+    /// The same, with stand-ins for tools in this directory: a script each.
+    pub fn start_on(&self, tools: &[(&str, &str)]) -> Daemon {
+        let directory = self.at("tools");
+        std::fs::create_dir_all(&directory).unwrap();
+        for (name, script) in tools {
+            let path = directory.join(name);
+            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        let path = format!("{}:{}", directory.display(), std::env::var("PATH").unwrap_or_default());
+        let mut command = self.daemon();
+        command.env("PATH", path);
+        self.start_by(command)
+    }
+
     /// The same with more arguments.
     pub fn start_with(&self, arguments: &[&OsStr]) -> Daemon {
+        let mut command = self.daemon();
+        command.args(arguments);
+        self.start_by(command)
+    }
+
+    fn start_by(&self, mut command: Command) -> Daemon {
         let notify = self.at("notify");
         let _ = std::fs::remove_file(&notify);
         let notifications = listen(UnixDatagram::bind(&notify).unwrap());
         let log = std::fs::File::create(self.at("log")).unwrap();
-        let child = self
-            .daemon()
-            .args(arguments)
+        let child = command
             .env("NOTIFY_SOCKET", &notify)
             .env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string())
             .stdout(Stdio::null())
@@ -81,7 +100,12 @@ impl Place {
 
     /// A bridge for a channel, connected to nothing of ours yet but its pipes.
     pub fn bridge(&self, channel: &str) -> Client {
-        Client::start(Command::new(CYGNETD).arg("bridge").arg("--socket").arg(self.socket()).arg(channel))
+        self.bridge_with(&[channel])
+    }
+
+    /// The same with these words.
+    pub fn bridge_with(&self, words: &[&str]) -> Client {
+        Client::start(Command::new(CYGNETD).arg("bridge").arg("--socket").arg(self.socket()).args(words))
     }
 
     /// A client of the control channel that has greeted and was greeted.

@@ -13,9 +13,10 @@ use cygnet_protocol::message::Request;
 pub fn run(ui: &Ui, target: &Target, arguments: &cli::Reboot) -> Result<()> {
     let (_session, mut control) = control::connect(target)?;
     if !arguments.yes {
-        ask(ui, &format!("Reboot {}?", target.given))?;
+        let how = if arguments.force { "Reboot {} whatever it is doing?" } else { "Reboot {}?" };
+        ask(ui, &how.replace("{}", &target.given))?;
     }
-    control.accepted(&Request::Reboot)?;
+    control.accepted(&Request::Reboot { force: arguments.force })?;
     ui.status(&format!("{} reboots.", target.given));
     if ui.json() {
         ui.record(&serde_json::json!({"type": "accepted"}))?;

@@ -52,7 +52,7 @@ impl Sizes<'_> {
     }
 
     /// The size of what lies there; unknown for what is still to be made.
-    fn origin(&self, origin: Origin<'_>) -> Option<u64> {
+    pub(super) fn origin(&self, origin: Origin<'_>) -> Option<u64> {
         match origin {
             Origin::Disk(disk) => Some(self.disk(disk)),
             Origin::Partition(disk, index) => Some(self.partition(disk, index)),

@@ -6,7 +6,9 @@ use super::keep::Kept;
 use super::layers::Maker;
 use super::refusal::Refusal;
 use super::step::Step;
-use super::{DiskFacts, Mode, Options, Plan, PlannedDisk, board, destroy, mbr, mounting, partition, serial, target};
+use super::{
+    DiskFacts, Mode, Options, Plan, PlannedDisk, board, destroy, limits, mbr, mounting, partition, serial, target,
+};
 use crate::disko::{Content, Devices, Disk, Hooks, Placed, Top, join};
 use std::collections::BTreeMap;
 
@@ -32,7 +34,9 @@ pub fn compile(devices: &Devices, disks: &[DiskFacts], options: &Options) -> Res
     let tree = mounting::tree(devices)?;
     // What is in use of a file system that is kept is not known, nor what of the system is there already.
     let known = Options { closure_nar_size: options.closure_nar_size.filter(|_| !mode.keeps()), ..options.clone() };
-    let store = capacity::check(devices, &tree, &Sizes { targets: &targets, extents: &extents }, &known)?;
+    let sizes = Sizes { targets: &targets, extents: &extents };
+    let store = capacity::check(devices, &tree, &sizes, &known)?;
+    limits::check(devices, &sizes)?;
     let doubts = match &options.board {
         Some(model) if options.from_card => board::without_card(devices, &targets, model),
         Some(model) => board::check(devices, &targets, model)?,

@@ -25,6 +25,7 @@ mod format;
 mod gpt;
 mod keep;
 mod layers;
+mod limits;
 mod loss;
 mod mbr;
 mod mode;

@@ -146,3 +146,17 @@ fn a_start_inside_another_partition_is_refused() {
     let refused = refusal(&layout, &[ssd()], &Options::default());
     assert!(matches!(refused, Refusal::NoRoom { .. }), "{refused:?}");
 }
+
+#[test]
+fn a_fat_that_is_larger_than_a_fat_can_be_is_refused_before_the_wipe() {
+    let mut layout = layout();
+    let firmware = &mut layout["disk"]["ssd"]["content"]["partitions"]["FIRMWARE"];
+    (firmware["size"], firmware["end"]) = ("3T".into(), "+3T".into());
+    let huge = DiskFacts { size_bytes: 8 << 40, ..ssd() };
+    let refused = refusal(&layout, std::slice::from_ref(&huge), &Options::default());
+    let Refusal::Layout { path, what, .. } = &refused else { panic!("{refused:?}") };
+    assert!(path.contains("FIRMWARE") && what.contains("FAT"), "{path} {what}");
+    // With sectors of 4096 bytes it can be.
+    let large = DiskFacts { logical_sector_bytes: 4096, ..huge };
+    assert!(plan::compile(&parsed(&layout), &[large], &Options::default()).is_ok());
+}
