@@ -20,6 +20,7 @@ mod install;
 mod interrupt;
 mod nix;
 mod push;
+mod report;
 mod ssh;
 mod ui;
 mod usage;

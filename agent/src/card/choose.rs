@@ -197,6 +197,8 @@ impl Making {
         }
         if !networks.is_empty() {
             say(&format!("{} network(s)", networks.len()), &names(&networks));
+            let remarks = networks.iter().filter_map(|network| Some((&network.ssid, network.remark()?)));
+            lines.extend(remarks.map(|(ssid, remark)| Line::warning(format!("“{ssid}”: {remark}"))));
             self.settings.networks.retain(|known| networks.iter().all(|newer| newer.ssid != known.ssid));
             self.settings.networks.splice(0..0, networks);
             self.settings.networks.truncate(MAX_NETWORKS);

@@ -44,6 +44,7 @@ mod target;
 mod wanted;
 
 pub use action::{Action, DEVICE_PATIENCE, Input};
+pub use board::is_known as knows_board;
 pub use afterwards::{MountPoint, TargetLayout};
 pub use capacity::{StoreSpace, space_needed};
 pub use compile::compile;
@@ -59,7 +60,7 @@ pub use secret::{Key, SecretRef};
 pub use serial::shares_its_serial;
 pub use step::Step;
 pub use target::objections;
-pub use wanted::{SecretKind, Wanted};
+pub use wanted::{SecretKind, Wanted, secret_option};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
