@@ -145,7 +145,8 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_no_defect_of_cygnet() {
-        let of = |kind: io::ErrorKind| fault_of(&anyhow::Error::from(io::Error::from(kind)).context("reading the key x"));
+        let of =
+            |kind: io::ErrorKind| fault_of(&anyhow::Error::from(io::Error::from(kind)).context("reading the key x"));
         let fault = of(io::ErrorKind::NotFound);
         assert_eq!((fault.code, fault.what.as_str()), (FaultCode::NotFound, "Reading the key x failed."));
         assert!(!fault.remedy.contains("report"), "{fault}");

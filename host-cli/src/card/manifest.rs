@@ -43,9 +43,9 @@ fn problem(text: &str) -> Option<String> {
     };
     let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     match scheme.to_ascii_lowercase().as_str() {
-        "file" if !host.is_empty() => {
-            Some(format!("After file:// comes a host, which is “{host}” here; a path on the same machine has three slashes."))
-        }
+        "file" if !host.is_empty() => Some(format!(
+            "After file:// comes a host, which is “{host}” here; a path on the same machine has three slashes."
+        )),
         "file" if path.len() > 1 => None,
         "file" => Some("It names no file.".to_owned()),
         "http" | "https" => {

@@ -83,7 +83,8 @@ impl Map {
             let data = self.reserved + self.fats * self.fat;
             return (Place::There(position - tables + data), self.shown.saturating_sub(position));
         }
-        let (table, inside) = ((position - self.reserved) / self.shown_fat, (position - self.reserved) % self.shown_fat);
+        let (table, inside) =
+            ((position - self.reserved) / self.shown_fat, (position - self.reserved) % self.shown_fat);
         match self.used.checked_sub(inside).filter(|left| *left > 0) {
             Some(left) => (Place::There(self.reserved + table * self.fat + inside), left),
             None => (Place::Bad, self.shown_fat - inside),
@@ -120,7 +121,8 @@ impl Wide {
     }
 
     fn place(&self, wanted: usize) -> (Place, usize) {
-        let (place, left) = self.map.as_ref().map_or((Place::There(self.position), u64::MAX), |map| map.at(self.position));
+        let (place, left) =
+            self.map.as_ref().map_or((Place::There(self.position), u64::MAX), |map| map.at(self.position));
         (place, wanted.min(usize::try_from(left).unwrap_or(usize::MAX)))
     }
 }
@@ -215,7 +217,8 @@ pub(crate) mod tests {
         bytes[1022..1024].copy_from_slice(&[0x55, 0xaa]);
         for table in 0..2 {
             let at = (32 + table * fat as usize) * 512;
-            bytes[at..at + 12].copy_from_slice(&[0xf8, 0xff, 0xff, 0x0f, 0xff, 0xff, 0xff, 0x0f, 0xf8, 0xff, 0xff, 0x0f]);
+            bytes[at..at + 12]
+                .copy_from_slice(&[0xf8, 0xff, 0xff, 0x0f, 0xff, 0xff, 0xff, 0x0f, 0xf8, 0xff, 0xff, 0x0f]);
         }
         let root = (32 + 2 * fat as usize) * 512;
         bytes[root..root + 11].copy_from_slice(label);

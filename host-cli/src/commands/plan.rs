@@ -112,7 +112,9 @@ fn known_board(board: &str) -> Result<()> {
         FaultCode::BadRequest,
         format!("The board {board:?} is not known, so it can't be checked whether it boots from this layout."),
         "Boards are known by the names that they have in the device tree, and these begin with “Raspberry Pi ”.",
-        format!("Write it as /proc/device-tree/model on the Pi has it, for example `--board '{meant}'`, or leave it out."),
+        format!(
+            "Write it as /proc/device-tree/model on the Pi has it, for example `--board '{meant}'`, or leave it out."
+        ),
     ))
 }
 

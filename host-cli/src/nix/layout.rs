@@ -164,7 +164,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_layout_begins_with_its_path() {
-        let layout = serde_json::json!({"disk": {"m": {"type": "disk", "device": "/dev/sda", "content": {"type": "nonsense"}}}});
+        let layout =
+            serde_json::json!({"disk": {"m": {"type": "disk", "device": "/dev/sda", "content": {"type": "nonsense"}}}});
         let fault = fault_of(&check(&layout).unwrap_err());
         assert!(fault.what.starts_with("disk.m.content") && fault.code == FaultCode::BadLayout, "{fault}");
     }

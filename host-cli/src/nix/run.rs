@@ -43,7 +43,8 @@ pub fn failed(what: &str, stderr: &str) -> anyhow::Error {
 /// Whether Nix complains of a file that is not in the copy that it makes of a git repository: by name since 2.29
 /// (libfetchers/git.cc), before that as missing below the copy, `/nix/store/…-source`, or a flake.nix that is none.
 fn is_unknown_to_git(stderr: &str) -> bool {
-    let copied = |line: &str| line.contains("-source/") && (line.contains("does not exist") || line.contains("No such file"));
+    let copied =
+        |line: &str| line.contains("-source/") && (line.contains("does not exist") || line.contains("No such file"));
     stderr.lines().any(|line| {
         line.contains("is not tracked by Git")
             || copied(line)

@@ -49,7 +49,10 @@ impl Report {
             Err(error) => self.add("layout", Err(error)),
             Ok(layout) => {
                 self.add("layout", serde_json::to_string_pretty(&layout).context("writing the layout"));
-                self.add(&format!("plan on blank disks of {}", plan::human_bytes(bytes)), planned(&layout, bytes, board));
+                self.add(
+                    &format!("plan on blank disks of {}", plan::human_bytes(bytes)),
+                    planned(&layout, bytes, board),
+                );
             }
         }
     }
@@ -139,7 +142,8 @@ impl Report {
         }
         self.add("status", status.and_then(|status| pretty(&json!(status))));
         self.add("disks", disks(&mut control));
-        let log = control.follow(0).map(|(events, _)| events.iter().map(|event| line(event) + "\n").collect::<String>());
+        let log =
+            control.follow(0).map(|(events, _)| events.iter().map(|event| line(event) + "\n").collect::<String>());
         self.add("log", log);
         if let Some(layout) = layout {
             let planned = install::plan(&mut control, layout.clone(), None, (Mode::default(), None));
@@ -170,7 +174,8 @@ fn planned(layout: &Value, bytes: u64, board: Option<&str>) -> Result<String> {
     let refused = |refusal: Refusal| anyhow::Error::from(Fault::from(&refusal));
     let devices = disko::parse(layout.to_string()).map_err(|error| refused(error.into()))?;
     let disks: Vec<DiskFacts> = devices.disks.values().map(|disk| DiskFacts::blank(&disk.device, bytes)).collect();
-    let options = Options { passphrases: true, board: board.map(str::to_owned), require_root: false, ..Options::default() };
+    let options =
+        Options { passphrases: true, board: board.map(str::to_owned), require_root: false, ..Options::default() };
     Ok(plan::compile(&devices, &disks, &options).map_err(refused)?.render())
 }
 
@@ -251,7 +256,12 @@ mod tests {
         report.versions();
         report.layout(Ok(layout.clone()), 64 << 30, None);
         let text = report.text();
-        for part in ["=== versions ===\ncygnet ", "\"zpool\": {", "=== plan on blank disks of 64 GiB ===\nDisk “m”", "\nDigest "] {
+        for part in [
+            "=== versions ===\ncygnet ",
+            "\"zpool\": {",
+            "=== plan on blank disks of 64 GiB ===\nDisk “m”",
+            "\nDigest ",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
         let mut bad = layout;
@@ -269,13 +279,19 @@ mod tests {
         std::fs::write(&path, small).unwrap();
         let medium = Medium::open(&path, Purpose::Change, false).unwrap();
         let firmware = Firmware::open(&medium).unwrap();
-        firmware.write("cygnet.toml", b"contry = 1\n[[network]]\nssid = \"my net\"\npassphrase = \"correct horse\"\n").unwrap();
+        firmware
+            .write("cygnet.toml", b"contry = 1\n[[network]]\nssid = \"my net\"\npassphrase = \"correct horse\"\n")
+            .unwrap();
         firmware.write(AGENTS_REPORT, b"joined \xe2\x80\x9cmy net\xe2\x80\x9d with correct horse\n").unwrap();
         drop(firmware.finish(&medium).unwrap());
         let mut report = Report::default();
         report.card(&path);
         let text = report.text();
-        for part in ["a FAT without a partition table", "cygnet.toml: line 1: contry: unknown key", "joined “network 1” with (struck out)"] {
+        for part in [
+            "a FAT without a partition table",
+            "cygnet.toml: line 1: contry: unknown key",
+            "joined “network 1” with (struck out)",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(!text.contains("my net") && !text.contains("horse"), "{text}");

@@ -61,6 +61,8 @@ mod tests {
         report.add("three", Ok("  \n".into()));
         let text = report.text();
         assert!(text.contains("=== one ===\nthe passphrase (struck out) is wrong\n"), "{text}");
-        assert!(text.contains("=== two ===\nerror: Something went wrong while looking at it.") && !text.contains("three"));
+        assert!(
+            text.contains("=== two ===\nerror: Something went wrong while looking at it.") && !text.contains("three")
+        );
     }
 }

@@ -193,7 +193,8 @@ fn hardware(word: &str) -> String {
             _ => byte.is_ascii_hexdigit(),
         });
         let neighbour = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_hexdigit() || *byte == b':');
-        let alone = !neighbour(at.checked_sub(1).and_then(|before| bytes.get(before))) && !neighbour(bytes.get(at + 17));
+        let alone =
+            !neighbour(at.checked_sub(1).and_then(|before| bytes.get(before))) && !neighbour(bytes.get(at + 17));
         (fits && alone).then_some(at)
     };
     match (0..bytes.len()).find_map(is_address) {
@@ -239,7 +240,16 @@ mod tests {
         let digest = "4cb7e98a38e41478cc5041604260a6e3cb86d1640e2e88ae28c12c60adae4f51";
         assert_eq!(lines(digest, &known), digest, "a digest is no secret");
         // Whatever it is, it ends, and does not panic.
-        for odd in ["psk", "psk=", "psk=\"", "password:ü", "://@", "“home”\u{212a}İpsk=ß", "AAAA", "-----BEGIN X PRIVATE KEY-----"] {
+        for odd in [
+            "psk",
+            "psk=",
+            "psk=\"",
+            "password:ü",
+            "://@",
+            "“home”\u{212a}İpsk=ß",
+            "AAAA",
+            "-----BEGIN X PRIVATE KEY-----",
+        ] {
             lines(odd, &known);
         }
     }

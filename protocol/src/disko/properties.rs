@@ -204,8 +204,7 @@ fn is_of_user(name: &str) -> bool {
 fn is_of_filesystem(name: &str) -> bool {
     // userquota@joe and its like (zfs_userquota_prop_prefixes); those that end with used can't be set.
     let whose = |kind: &str| ["user", "group", "userobj", "groupobj", "project", "projectobj"].contains(&kind);
-    let of_somebody =
-        name.split_once('@').and_then(|(kind, _)| kind.strip_suffix("quota")).is_some_and(whose);
+    let of_somebody = name.split_once('@').and_then(|(kind, _)| kind.strip_suffix("quota")).is_some_and(whose);
     FILESYSTEM.contains(&name) || DATASET.contains(&name) || of_somebody
 }
 
@@ -238,7 +237,9 @@ pub(super) fn check(path: &str, owner: Owner, properties: &BTreeMap<String, Stri
 /// Refuses a feature that `zpool create` does not know, and what it can't be.
 fn features(path: &str, name: &str, feature: &str, value: &str) -> Result<(), DiskoError> {
     let (what, remedy) = match value {
-        _ if !is_feature(feature) => ("is no feature that OpenZFS 2.4 has", "see zpool-features(7) for their names".to_owned()),
+        _ if !is_feature(feature) => {
+            ("is no feature that OpenZFS 2.4 has", "see zpool-features(7) for their names".to_owned())
+        }
         "enabled" | "disabled" => return Ok(()),
         _ => ("is neither enabled nor disabled, and ZFS refuses anything else", "write enabled or disabled".to_owned()),
     };

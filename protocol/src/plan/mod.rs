@@ -44,8 +44,8 @@ mod target;
 mod wanted;
 
 pub use action::{Action, DEVICE_PATIENCE, Input};
-pub use board::is_known as knows_board;
 pub use afterwards::{MountPoint, TargetLayout};
+pub use board::is_known as knows_board;
 pub use capacity::{StoreSpace, space_needed};
 pub use compile::compile;
 pub use digest::{Digest, NotADigest, layout_hash};

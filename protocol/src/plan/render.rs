@@ -55,7 +55,7 @@ fn heading(stage: Stage) -> &'static str {
     }
 }
 
-/// Who a disk is; in the modes that keep what is there, that, too.
+/// Who a disk is; where what is there is kept, that, too.
 fn disk(out: &mut String, disk: &PlannedDisk, losses: &[String], keeps: bool) {
     let facts = &disk.facts;
     wrapped(out, &format!("Disk “{}”  ", disk.name), 2, &format!("{} (now {})", disk.device, facts.kernel_path));
@@ -101,9 +101,13 @@ fn named(text: &str, disks: &[PlannedDisk]) -> String {
         let begins = !out.ends_with(|c: char| c.is_alphanumeric() || "/-_.".contains(c));
         match whole.filter(|_| begins) {
             Some((disk, after)) => {
-                let number = after.strip_prefix("-part").map(|text| text.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default());
+                let number = after
+                    .strip_prefix("-part")
+                    .map(|text| text.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default());
                 let (word, after) = match number.filter(|number| !number.is_empty()) {
-                    Some(number) => (format!("partition {number} of disk “{}”", disk.name), &after["-part".len() + number.len()..]),
+                    Some(number) => {
+                        (format!("partition {number} of disk “{}”", disk.name), &after["-part".len() + number.len()..])
+                    }
                     None => (format!("disk “{}”", disk.name), after),
                 };
                 // Another device's name that only begins so, such as /dev/sda1.
@@ -141,7 +145,7 @@ impl Plan {
     /// What nobody gets back comes before everything else.
     fn render_losses(&self, out: &mut String) {
         let mut lost: Vec<String> = Vec::new();
-        for planned in &self.disks {
+        for planned in self.disks.iter().filter(|disk| self.destroys(disk)) {
             let losses = self.losses.get(&planned.name).map_or(&[][..], Vec::as_slice);
             lost.extend(there(planned, losses).iter().map(|content| format!("on disk “{}”: {content}", planned.name)));
         }
@@ -168,7 +172,7 @@ impl Plan {
             self.render_losses(&mut out);
         }
         for planned in &self.disks {
-            disk(&mut out, planned, losses(planned), self.mode.keeps());
+            disk(&mut out, planned, losses(planned), self.mode.keeps() || !self.destroys(planned));
             out.push('\n');
         }
         let mut stage = None;
@@ -235,8 +239,10 @@ mod tests {
             name: name.to_owned(),
             device: device.to_owned(),
             facts: DiskFacts::blank(device, 1 << 30),
+            destroy: true,
         };
-        let disks = [disk("ssd", "/dev/disk/by-id/usb-A"), disk("other", "/dev/disk/by-id/usb-A-2"), disk("c", "/dev/sda")];
+        let disks =
+            [disk("ssd", "/dev/disk/by-id/usb-A"), disk("other", "/dev/disk/by-id/usb-A-2"), disk("c", "/dev/sda")];
         for (text, expected) in [
             ("Write an empty GPT on /dev/disk/by-id/usb-A", "Write an empty GPT on disk “ssd”"),
             ("on /dev/disk/by-id/usb-A: 1 GiB", "on disk “ssd”: 1 GiB"),

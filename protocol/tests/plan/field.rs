@@ -143,7 +143,8 @@ fn a_dataset_that_is_mounted_only_at_boot_hides_nothing() {
     // The property is inherited, and a pool has one without saying so.
     let error = with(json!({"mountpoint": "/"}), &[("var", json!({}))]).unwrap_err();
     assert!(error.what.contains("/bin/sh") || error.what.contains("at /var"), "{error:?}");
-    let error = with(none(), &[("a", json!({"mountpoint": "/", "canmount": "off"})), ("a/nix", json!({}))]).unwrap_err();
+    let error =
+        with(none(), &[("a", json!({"mountpoint": "/", "canmount": "off"})), ("a/nix", json!({}))]).unwrap_err();
     assert_eq!(error.path, "zpool.p.datasets.\"a/nix\"");
     assert!(error.what.contains("p/a/nix at /nix,"), "{error:?}");
     assert!(with(json!({}), &[("nix", json!({}))]).is_ok(), "that is /p/nix");

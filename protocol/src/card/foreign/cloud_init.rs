@@ -224,7 +224,11 @@ fn user(found: &mut Found, node: &Node) {
         match key.as_str() {
             "ssh_authorized_keys" | "ssh-authorized-keys" => authorized(found, key, node),
             "name" if node.text() == Some("root") => {}
-            "name" => found.fault(node.line, "users: name", "there is only root here; with this user's keys one logs in as root"),
+            "name" => found.fault(
+                node.line,
+                "users: name",
+                "there is only root here; with this user's keys one logs in as root",
+            ),
             _ => found.ignored(node.line, format!("users: {key}")),
         }
     }

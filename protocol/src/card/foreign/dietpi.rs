@@ -140,7 +140,8 @@ fn element(name: &str) -> Option<(&str, u32)> {
 /// What a shell would make of the word, as far as it is quoted text (bash(1), QUOTING); nothing in it is ever run.
 fn unquoted(word: &str) -> Result<String, &'static str> {
     const OPEN: &str = "a quotation mark is missing";
-    const RUN: &str = "a shell would put something else in the place of $ or `, which is never done here; write the value in '…'";
+    const RUN: &str =
+        "a shell would put something else in the place of $ or `, which is never done here; write the value in '…'";
     const WORDS: &str = "a shell would take it for several words; write the value in '…'";
     let mut out = String::new();
     let mut chars = word.chars().peekable();

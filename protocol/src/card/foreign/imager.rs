@@ -44,7 +44,9 @@ pub fn read(bytes: &[u8], dialect: Dialect) -> Reading {
         let (name, at) = (section.get_ref().as_ref(), line(section.span().start));
         match (name, value.get_ref()) {
             ("config_version", value) if dialect.is_version(value) => {}
-            ("config_version", _) => found.fault(at, name, "it is another version than is known; what is known of it is taken"),
+            ("config_version", _) => {
+                found.fault(at, name, "it is another version than is known; what is known of it is taken")
+            }
             ("wlan", DeValue::Table(keys)) => network(&mut found, keys, at, &line, dialect),
             ("system" | "ssh", DeValue::Table(keys)) => {
                 for (key, value) in keys {
@@ -69,7 +71,10 @@ pub fn read(bytes: &[u8], dialect: Dialect) -> Reading {
                         ("ssh.password_authentication", DeValue::Boolean(true)) => {
                             found.fault(at, of, "only keys let somebody in here");
                         }
-                        ("system.hostname" | "ssh.authorized_keys" | "ssh.enabled" | "ssh.password_authentication", _) => {
+                        (
+                            "system.hostname" | "ssh.authorized_keys" | "ssh.enabled" | "ssh.password_authentication",
+                            _,
+                        ) => {
                             found.fault(at, of, "the value is of another kind than expected");
                         }
                         _ => found.ignored(at, of),

@@ -1,7 +1,7 @@
 //! `/var/lib/iwd/NAME.psk` and `NAME.open` (iwd.network(5); storage.c and network.c of iwd). The network's name is the file's.
 
-use super::keyfile;
 use super::found::NOT_USED;
+use super::keyfile;
 use super::{fault, reading, refused, too_long};
 use crate::card::config::CardConfig;
 use crate::card::read::Reading;
@@ -45,7 +45,11 @@ pub fn read(file_name: &str, bytes: &[u8]) -> Reading {
     match Key::of(passphrase, pmk, open) {
         // As with NetworkManager.
         Ok(_) if by_hand => {
-            faults.push(fault(1, format!("“{ssid}”"), "it is joined by hand only there (AutoConnect=false), and not taken"));
+            faults.push(fault(
+                1,
+                format!("“{ssid}”"),
+                "it is joined by hand only there (AutoConnect=false), and not taken",
+            ));
         }
         Ok(key) => config.networks.push(Network { ssid, key, hidden, priority: 0 }),
         Err(why) => faults.push(fault(1, format!("“{ssid}”"), why)),

@@ -206,14 +206,16 @@ fn is_told(reading: &Reading, form: Form, lines: &[&str], at: usize) -> bool {
         }
     };
     let name = lines[at].split('=').next().unwrap_or_default();
-    reading.faults.iter().any(|fault| {
-        fault.line == number || begins_with_it(fault) || (form == Form::Names && fault.why.contains(name))
-    })
+    reading
+        .faults
+        .iter()
+        .any(|fault| fault.line == number || begins_with_it(fault) || (form == Form::Names && fault.why.contains(name)))
 }
 
 /// Whether something else comes of the file without the line.
 fn is_taken(case: &Case, lines: &[&str], at: usize) -> bool {
-    let without: Vec<&str> = lines.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, line)| *line).collect();
+    let without: Vec<&str> =
+        lines.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, line)| *line).collect();
     (case.reader)(without.join("\n").as_bytes()).config != (case.reader)(lines.join("\n").as_bytes()).config
 }
 
@@ -227,9 +229,18 @@ fn each_line_is_taken_or_told_or_a_comment() {
             if is_comment(line.trim()) || is_told(&reading, case.form, &lines, at) || is_taken(&case, &lines, at) {
                 continue;
             }
-            let known = case.same.iter().find(|same| line.trim() == **same || same.ends_with(": ") && line.trim().starts_with(**same));
+            let known = case
+                .same
+                .iter()
+                .find(|same| line.trim() == **same || same.ends_with(": ") && line.trim().starts_with(**same));
             same.extend(known);
-            assert!(known.is_some(), "{}: nothing is said of line {}: {line}\n{:#?}", case.name, at + 1, reading.faults);
+            assert!(
+                known.is_some(),
+                "{}: nothing is said of line {}: {line}\n{:#?}",
+                case.name,
+                at + 1,
+                reading.faults
+            );
         }
         for line in case.same {
             assert!(same.contains(&line), "{}: “{line}” is not silent: {:#?}", case.name, reading.faults);
@@ -247,8 +258,12 @@ fn what_nobody_knows_is_told_wherever_it_stands() {
             let unknown = match case.form {
                 Form::Toml => "cygnet-x = 1".to_owned(),
                 // Beside what stands above it, or within it.
-                Form::Yaml if before.trim_end().ends_with([':', '|']) => format!("{}cygnet-x: 1", " ".repeat(depth + 2)),
-                Form::Yaml if before.trim().starts_with("- ") => format!("{}cygnet-x: 1", " ".repeat(depth.saturating_sub(2))),
+                Form::Yaml if before.trim_end().ends_with([':', '|']) => {
+                    format!("{}cygnet-x: 1", " ".repeat(depth + 2))
+                }
+                Form::Yaml if before.trim().starts_with("- ") => {
+                    format!("{}cygnet-x: 1", " ".repeat(depth.saturating_sub(2)))
+                }
                 Form::Yaml => format!("{}cygnet-x: 1", " ".repeat(depth)),
                 Form::Keys | Form::Blocks => "cygnet-x=1".to_owned(),
                 Form::Names => "CYGNET_X=1".to_owned(),
@@ -259,7 +274,14 @@ fn what_nobody_knows_is_told_wherever_it_stands() {
             // In the middle of a text of many lines, or where YAML has none, it is part of it, or the file can't be read.
             let unreadable = reading.faults.iter().any(|fault| fault.why.contains("from here on"));
             let told = is_told(&reading, case.form, &with, at) || unreadable || is_taken(&case, &with, at);
-            assert!(told, "{}: nothing is said of line {}:\n{}\n{:#?}", case.name, at + 1, with.join("\n"), reading.faults);
+            assert!(
+                told,
+                "{}: nothing is said of line {}:\n{}\n{:#?}",
+                case.name,
+                at + 1,
+                with.join("\n"),
+                reading.faults
+            );
         }
     }
 }

@@ -210,7 +210,9 @@ fn passphrase(value: &[u8]) -> Result<String, &'static str> {
         // Quotes within it need no escape: the last one ends it.
         Some(b'"') => match text(octets(value)?)? {
             // wpa_config_parse_psk(): the key itself stands there without.
-            long if long.len() > 63 => Err("in quotes it has 8 to 63 characters; 64 hex digits stand there without quotes"),
+            long if long.len() > 63 => {
+                Err("in quotes it has 8 to 63 characters; 64 hex digits stand there without quotes")
+            }
             text => Ok(text),
         },
         _ if value.len() == 64 => text(value.to_vec()),
