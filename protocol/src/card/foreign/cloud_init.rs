@@ -128,7 +128,10 @@ fn access_point(found: &mut Found, name: &str, node: &Node) {
     for (key, node) in node.entries() {
         if key == "auth" {
             point.has_auth = true;
-            not_a(found, node, "access-points: auth", Kind::Map);
+            if !matches!(node.value, Value::Map(_)) && !node.is_empty() {
+                // It has some key: not one that is open.
+                return not_a(found, node, "access-points: auth", Kind::Map);
+            }
             node.entries().iter().for_each(|(key, node)| point.take(found, key, node));
         } else {
             point.take(found, key, node);
@@ -347,7 +350,7 @@ mod tests {
             ("#!/bin/sh\nreboot", "not #cloud-config"),
             ("## template: jinja\n#cloud-config\nhostname: x", "not #cloud-config"),
             ("#cloud-config\nhostname: [", "it is no YAML"),
-            ("#cloud-config\nx: &a [1]\nssh_authorized_keys: *a\n", "line 3: ssh_authorized_keys: it is no public key"),
+            ("#cloud-config\nx: &a [1]\nssh_authorized_keys: *a\n", "line 2: ssh_authorized_keys: it is no public key"),
             ("#cloud-config\nssh_authorized_keys: &a [*a]\n", "line 2: ssh_authorized_keys: a key as in"),
             ("#cloud-config\nusers: x", "users: a list is expected"),
             ("#cloud-config\nusers: [x]", "users: lines with KEY: VALUE"),

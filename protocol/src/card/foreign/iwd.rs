@@ -96,13 +96,18 @@ mod tests {
         };
         let (kind, security) = match &network.key {
             Key::Open => ("open", String::new()),
-            Key::Passphrase(text) => {
-                ("psk", format!("[Security]\nPassphrase={}\nPreSharedKey={}\n", escaped(text), "ab".repeat(32)))
-            }
+            Key::Passphrase(text) => (
+                "psk",
+                format!(
+                    "[Security]\nPassphrase={}\nPreSharedKey={}\nSAE-PT-Group19=00ff\n",
+                    escaped(text),
+                    "ab".repeat(32)
+                ),
+            ),
             Key::Pmk(octets) => ("psk", format!("[Security]\nPreSharedKey={}\n", hex(octets))),
         };
         let settings = if network.hidden { "[Settings]\nHidden=true\n" } else { "" };
-        (format!("{name}.{kind}"), format!("{settings}{security}SAE-PT-Group19=00ff\n").into_bytes())
+        (format!("{name}.{kind}"), format!("{settings}{security}").into_bytes())
     }
 
     #[test]

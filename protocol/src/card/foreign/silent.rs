@@ -55,7 +55,6 @@ fn cases() -> Vec<Case> {
             ),
             same: &[
                 "config_version = \"1.0\"",
-                "[ssh]",
                 "enabled = true",
                 "password_encrypted = false",
                 "key_mgmt = \"sae\"",
@@ -88,14 +87,14 @@ fn cases() -> Vec<Case> {
                    auth:\n            key-management: psk\n            password: correct horse\n            phase2-auth: x\n        \
                    guests: {}\n        own:\n          mode: ap\n          password: correct horse\n  bridges:\n    br0: {}\n"
                 .to_owned(),
-            same: &["version: 2", "renderer: networkd", "dhcp4: yes", "optional: true", "mode: infrastructure"],
+            same: &["network:", "version: 2", "renderer: networkd", "dhcp4: yes", "optional: true", "mode: infrastructure"],
         },
         Case {
             name: "user-data",
             reader: cloud_init::user_data,
             form: Form::Yaml,
             text: format!(
-                "#cloud-config\nhostname: pi\nfqdn: pi.example.org\nmanage_etc_hosts: true\npreserve_hostname: false\nssh_pwauth: no\n\
+                "#cloud-config\nhostname: pi\nfqdn: other.example.org\nmanage_etc_hosts: true\npreserve_hostname: false\nssh_pwauth: no\n\
                  timezone: Europe/Berlin\nssh_authorized_keys:\n  - {key}\nusers:\n  - default\n  - name: me\n    shell: /bin/bash\n    \
                  ssh_authorized_keys:\n      - {key} again\npackages:\n  - vim\nssh_keys:\n  ed25519_private: |\n{pem}  ed25519_public: {key}\n  \
                  rsa_public: x\nruncmd:\n  - [reboot]\n"
@@ -159,7 +158,6 @@ fn cases() -> Vec<Case> {
                    method=ignore\n\n[proxy]\n"
                 .to_owned(),
             same: &[
-                "[connection]",
                 "id=home",
                 "uuid=x",
                 "type=wifi",
@@ -221,6 +219,7 @@ fn is_taken(case: &Case, lines: &[&str], at: usize) -> bool {
 
 #[test]
 fn each_line_is_taken_or_told_or_a_comment() {
+    let mut wrong: Vec<String> = Vec::new();
     for case in cases() {
         let lines: Vec<&str> = case.text.lines().collect();
         let reading = (case.reader)(case.text.as_bytes());
@@ -229,38 +228,35 @@ fn each_line_is_taken_or_told_or_a_comment() {
             if is_comment(line.trim()) || is_told(&reading, case.form, &lines, at) || is_taken(&case, &lines, at) {
                 continue;
             }
-            let known = case
-                .same
-                .iter()
-                .find(|same| line.trim() == **same || same.ends_with(": ") && line.trim().starts_with(**same));
-            same.extend(known);
-            assert!(
-                known.is_some(),
-                "{}: nothing is said of line {}: {line}\n{:#?}",
-                case.name,
-                at + 1,
-                reading.faults
-            );
+            let is = |same: &&&str| line.trim() == **same || same.ends_with(": ") && line.trim().starts_with(**same);
+            match case.same.iter().find(is) {
+                Some(known) => same.push(known),
+                None => wrong.push(format!("{}: nothing is said of line {}: {line}", case.name, at + 1)),
+            }
         }
-        for line in case.same {
-            assert!(same.contains(&line), "{}: “{line}” is not silent: {:#?}", case.name, reading.faults);
-        }
+        let not_silent = case.same.iter().filter(|line| !same.contains(line));
+        wrong.extend(not_silent.map(|line| format!("{}: “{line}” is not silent", case.name)));
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
 fn what_nobody_knows_is_told_wherever_it_stands() {
+    let mut wrong: Vec<String> = Vec::new();
     for case in cases() {
         let lines: Vec<&str> = case.text.lines().collect();
         for at in 1..=lines.len() {
             let before = lines[at - 1];
+            // In the middle of a text of many lines it is part of that.
+            let quotes = lines[..at].iter().filter(|line| line.contains("'''")).count();
+            if quotes % 2 == 1 || before.ends_with('|') || before.contains("-----") {
+                continue;
+            }
             let depth = before.len() - before.trim_start().len();
             let unknown = match case.form {
                 Form::Toml => "cygnet-x = 1".to_owned(),
                 // Beside what stands above it, or within it.
-                Form::Yaml if before.trim_end().ends_with([':', '|']) => {
-                    format!("{}cygnet-x: 1", " ".repeat(depth + 2))
-                }
+                Form::Yaml if before.trim_end().ends_with(':') => format!("{}cygnet-x: 1", " ".repeat(depth + 2)),
                 Form::Yaml if before.trim().starts_with("- ") => {
                     format!("{}cygnet-x: 1", " ".repeat(depth.saturating_sub(2)))
                 }
@@ -271,17 +267,12 @@ fn what_nobody_knows_is_told_wherever_it_stands() {
             let mut with = lines.clone();
             with.insert(at, &unknown);
             let reading = (case.reader)(with.join("\n").as_bytes());
-            // In the middle of a text of many lines, or where YAML has none, it is part of it, or the file can't be read.
+            // Where YAML and TOML have none, the file can't be read, and that is told.
             let unreadable = reading.faults.iter().any(|fault| fault.why.contains("from here on"));
-            let told = is_told(&reading, case.form, &with, at) || unreadable || is_taken(&case, &with, at);
-            assert!(
-                told,
-                "{}: nothing is said of line {}:\n{}\n{:#?}",
-                case.name,
-                at + 1,
-                with.join("\n"),
-                reading.faults
-            );
+            if !is_told(&reading, case.form, &with, at) && !unreadable && !is_taken(&case, &with, at) {
+                wrong.push(format!("{}: nothing is said of line {} behind {before:?}", case.name, at + 1));
+            }
         }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
