@@ -117,19 +117,21 @@ impl Wide {
         let mut boot = [0; 512];
         let read = inner.seek(SeekFrom::Start(0)).and_then(|_| inner.read_exact(&mut boot));
         let map = read.ok().and_then(|()| Map::of(&boot));
+        // fatfs takes it for granted that it begins at the beginning.
+        let _ = inner.seek(SeekFrom::Start(0));
         Self { inner, position: 0, map }
     }
 
-    fn place(&self, wanted: usize) -> (Place, usize) {
-        let (place, left) =
-            self.map.as_ref().map_or((Place::There(self.position), u64::MAX), |map| map.at(self.position));
-        (place, wanted.min(usize::try_from(left).unwrap_or(usize::MAX)))
+    /// What is at the position of a widened one, and how much of `wanted` goes on like that.
+    fn place(&self, wanted: usize) -> Option<(Place, usize)> {
+        let (place, left) = self.map.as_ref()?.at(self.position);
+        Some((place, wanted.min(usize::try_from(left).unwrap_or(usize::MAX))))
     }
 }
 
 impl Read for Wide {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (place, count) = self.place(buffer.len());
+        let Some((place, count)) = self.place(buffer.len()) else { return self.inner.read(buffer) };
         let buffer = &mut buffer[..count];
         let count = match (place, &self.map) {
             (Place::There(at), _) => {
@@ -155,7 +157,7 @@ impl Read for Wide {
 
 impl Write for Wide {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let (place, count) = self.place(buffer.len());
+        let Some((place, count)) = self.place(buffer.len()) else { return self.inner.write(buffer) };
         let Place::There(at) = place else {
             return Err(io::Error::other("nothing is written to clusters that are not there"));
         };
@@ -172,20 +174,13 @@ impl Write for Wide {
 
 impl Seek for Wide {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.position = match (to, &self.map) {
-            (_, None) => match to {
-                SeekFrom::Current(_) => {
-                    self.inner.seek(SeekFrom::Start(self.position))?;
-                    self.inner.seek(to)?
-                }
-                SeekFrom::Start(_) | SeekFrom::End(_) => self.inner.seek(to)?,
-            },
-            (SeekFrom::Start(to), Some(_)) => to,
-            (SeekFrom::Current(by), Some(_)) => {
-                self.position.checked_add_signed(by).ok_or(io::ErrorKind::InvalidInput)?
-            }
-            (SeekFrom::End(by), Some(map)) => map.shown.checked_add_signed(by).ok_or(io::ErrorKind::InvalidInput)?,
+        let Some(map) = &self.map else { return self.inner.seek(to) };
+        let to = match to {
+            SeekFrom::Start(to) => Some(to),
+            SeekFrom::Current(by) => self.position.checked_add_signed(by),
+            SeekFrom::End(by) => map.shown.checked_add_signed(by),
         };
+        self.position = to.ok_or(io::ErrorKind::InvalidInput)?;
         Ok(self.position)
     }
 }
