@@ -64,7 +64,7 @@ pub fn read(bytes: &[u8]) -> Reading {
                     }
                 } else if key.is_empty() {
                     faults.push(fault(line, "", "it is neither key=value nor a block"));
-                } else if !GLOBAL.contains(&key.as_str()) && !(key == "ap_scan" && value == b"1") {
+                } else if !(GLOBAL.contains(&key.as_str()) || key == "ap_scan" && value == b"1") {
                     faults.push(fault(line, key, NOT_USED));
                 }
                 None
