@@ -9,7 +9,7 @@
 use crate::events::lock;
 use crate::ram::{Ram, remove};
 use cygnet_protocol::fault::{Fault, FaultCode};
-use cygnet_protocol::plan::{Plan, Refusal, SecretRef, TARGET, Wanted};
+use cygnet_protocol::plan::{Plan, Refusal, SecretRef, TARGET, Wanted, secret_option};
 use cygnet_protocol::secret::{GivenSecret, MAX_BYTES, Secret};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -80,7 +80,7 @@ impl Vault {
                     FaultCode::BadSecret,
                     format!("There is a file {} on the Pi already, and it is not the one you gave.", given.name),
                     "It was copied there before.",
-                    format!("Delete it on the Pi, or leave out `--secret {}=FILE`.", given.name),
+                    format!("Delete it on the Pi, or leave out `{}`.", secret_option(&given.name)),
                 ));
             }
         }
@@ -232,7 +232,7 @@ fn same(path: &Path, given: &Secret) -> bool {
 
 fn bad(what: String, cause: &str, name: &str) -> Fault {
     let cause = if cause.is_empty() { "The command line names it more than once." } else { cause };
-    Fault::new(FaultCode::BadSecret, what, cause, format!("Give `--secret {name}=FILE` once, with the right FILE."))
+    Fault::new(FaultCode::BadSecret, what, cause, format!("Give `{}` once, with the right FILE.", secret_option(name)))
 }
 
 fn missing(wanted: &Wanted) -> Fault {
@@ -243,7 +243,7 @@ fn missing(wanted: &Wanted) -> Fault {
             true => "The layout names it, there is no such file on the Pi, and none was given.",
             false => "The layout asks for it, and none was given; the agent keeps none across a restart.",
         },
-        format!("Give `--secret {}=FILE` to `cygnet install`. Nothing was touched.", wanted.name),
+        format!("Give `{}` to `cygnet install`. Nothing was touched.", wanted.option()),
     )
 }
 
@@ -260,7 +260,7 @@ fn unreadable(path: &str, error: &io::Error) -> Fault {
         FaultCode::BadSecret,
         format!("The passphrase in {path} can't be read: {error}."),
         "The file is gone, perhaps with a restart.",
-        format!("Give `--secret {path}=FILE`, or copy it to the Pi again, and run `cygnet install` again."),
+        format!("Give `{}`, or copy it to the Pi again, and run `cygnet install` again.", secret_option(path)),
     )
 }
 
@@ -269,7 +269,7 @@ fn gone(name: &str) -> Fault {
         FaultCode::BadSecret,
         format!("The passphrase for {name} is not there any more."),
         "Secrets are kept in memory only, and are gone with a restart of the agent.",
-        format!("Run `cygnet install` again, with `--secret {name}=FILE` or on a terminal."),
+        format!("Run `cygnet install` again, with `{}` or on a terminal.", secret_option(name)),
     )
 }
 

@@ -3,10 +3,12 @@
 mod card;
 mod image;
 mod install;
+mod report;
 
 pub use card::{Card, CardCommand, Configure, Flash, Key, KeyCommand, Show, Wifi, WifiCommand};
 pub use image::{Image, ImageBuild, ImageCommand, Manifest};
 pub use install::{Install, Plan, Push, Source, Trusted};
+pub use report::Report;
 
 use crate::ui::format::parse_duration;
 use clap::{Args, Parser, Subcommand};
@@ -220,6 +222,20 @@ EXAMPLES
   cygnet logs pi.local --follow
   cygnet logs pi.local --from 120 --json | jq -r 'select(.event == \"warning\").text'")]
     Logs(Logs),
+    /// Put together what is known of a Pi, a card or a layout, to send when something is not as it should be
+    #[command(after_help = "\
+EXAMPLES
+  cygnet report pi.local
+  cygnet report pi.local --disko devices.json --out report.txt
+  cygnet report /dev/sdb
+  cygnet report devices.json --board 'Raspberry Pi 3 Model B'
+  cygnet report .#pi --yes
+
+It has versions, settings without their secrets, layout and plan, the Pi's
+status, disks and log, and whatever of these failed, with the cause. Passphrases,
+private keys, user names, hardware addresses and names of networks are struck out
+as far as they are known. It is shown before it is written; nothing is sent.")]
+    Report(Report),
     /// Show or set what the Pi starts: its card, or the SSD
     #[command(after_help = "\
 EXAMPLES

@@ -72,6 +72,11 @@ impl Control {
         Ok(Self { channel, input, output, early: VecDeque::new(), protocol, agent: theirs })
     }
 
+    /// What the other end calls itself: `cygnetd 0.1.0`.
+    pub fn program(&self) -> &str {
+        &self.agent.program
+    }
+
     /// Whether the agent has an optional ability.
     pub fn has(&self, feature: &str) -> bool {
         self.agent.features.iter().any(|known| known == feature)

@@ -4,6 +4,7 @@ use crate::ui::Ui;
 use cygnet_protocol::fault::{Fault, FaultCode};
 use cygnet_protocol::text;
 use serde_json::json;
+use std::io;
 use std::process::ExitCode;
 
 /// The reader of our stdout has gone: `cygnet logs | head`. Nothing to complain about.
@@ -57,12 +58,36 @@ pub fn fault_of(error: &anyhow::Error) -> Fault {
     let what = chain.next().unwrap_or_default();
     let causes: Vec<String> = chain.collect();
     let cause = if causes.is_empty() { "It is not known.".to_owned() } else { causes.join(": ") };
+    if let Some(code) = of_file(error) {
+        return Fault::new(
+            code,
+            format!("{} failed.", capital(&what)),
+            cause,
+            "See whether the name is right, and whether it is there and may be read by you; a program that is missing has to be installed.",
+        );
+    }
     Fault::new(
         FaultCode::Internal,
         format!("Something went wrong while {what}."),
         cause,
         "Mend the cause if it is on this machine, and try again; otherwise report it.",
     )
+}
+
+/// Of a file that is not there, or not to be read: a wrong name, and no defect of cygnet.
+fn of_file(error: &anyhow::Error) -> Option<FaultCode> {
+    let kind = error.root_cause().downcast_ref::<io::Error>()?.kind();
+    match kind {
+        io::ErrorKind::NotFound => Some(FaultCode::NotFound),
+        io::ErrorKind::PermissionDenied => Some(FaultCode::AccessDenied),
+        io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => Some(FaultCode::BadRequest),
+        _ => None,
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
 /// A fault of this code, as an error.
@@ -116,6 +141,18 @@ mod tests {
         assert_eq!(fault.code, FaultCode::Internal);
         assert_eq!(fault.what, "Something went wrong while reading the layout.");
         assert_eq!(fault.cause, "opening x: no such file");
+    }
+
+    #[test]
+    fn a_missing_file_is_no_defect_of_cygnet() {
+        let of =
+            |kind: io::ErrorKind| fault_of(&anyhow::Error::from(io::Error::from(kind)).context("reading the key x"));
+        let fault = of(io::ErrorKind::NotFound);
+        assert_eq!((fault.code, fault.what.as_str()), (FaultCode::NotFound, "Reading the key x failed."));
+        assert!(!fault.remedy.contains("report"), "{fault}");
+        assert_eq!(of(io::ErrorKind::PermissionDenied).code, FaultCode::AccessDenied);
+        assert_eq!(of(io::ErrorKind::IsADirectory).code, FaultCode::BadRequest);
+        assert_eq!(of(io::ErrorKind::BrokenPipe).code, FaultCode::Internal);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Read [`cli`] for what a person can say, [`commands`] for what each of it does, [`card`] for how a card is made, [`discover`] for how Pis are found, then
 //! the way of an installation: [`nix`] finds the closure and the layout, [`ssh`] reaches the Pi, [`control`] talks with its agent, [`install`]
-//! decides, follows and verifies, [`push`] sends the store paths. [`image`] builds what is put on the card. [`ui`] is all that a person or a script sees, and
+//! decides, follows and verifies, [`push`] sends the store paths. [`image`] builds what is put on the card, [`report`] gathers what a person can send. [`ui`] is all that a person or a script sees, and
 //! [`error`] is how it ends when it doesn't end well, and [`usage`] when it doesn't even begin.
 
 // stdout and stderr are reached through `ui`, which does not panic when they are gone.
@@ -20,6 +20,7 @@ mod install;
 mod interrupt;
 mod nix;
 mod push;
+mod report;
 mod ssh;
 mod ui;
 mod usage;

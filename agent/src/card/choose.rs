@@ -182,6 +182,8 @@ impl Making {
 
     fn take(&mut self, config: CardConfig, lines: &mut Vec<Line>) {
         let CardConfig { hostname, country, networks, authorized_keys, claim, target, host_key } = config;
+        let remark = |network: &Network| Some(Line::warning(format!("“{}”: {}", network.ssid, network.remark()?)));
+        let remarks: Vec<Line> = networks.iter().filter_map(remark).collect();
         let mut say = |what: &str, value: &str| lines.push(Line::done(format!("taken: {what} {value}")));
         let state = &mut self.change.state;
         for (what, value, slot) in [
@@ -213,6 +215,7 @@ impl Making {
             say("ssh host key", &key.fingerprint());
             self.change.host_key = Some(key);
         }
+        lines.extend(remarks);
     }
 
     fn finish(mut self, known: &Known) -> Change {

@@ -1,27 +1,11 @@
 //! The files with settings on the FAT partition.
 
-use cygnet_protocol::card::foreign::{cloud_init, custom_toml, dietpi, networkmanager, rpi_preseed, wpa_supplicant};
-use cygnet_protocol::card::{self, LIMIT, Reading};
+use cygnet_protocol::card::foreign::{Reader, reader_of};
+use cygnet_protocol::card::{self, LIMIT};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
-
-/// A reader of a kind of file.
-pub type Reader = fn(&[u8]) -> Reading;
-
-/// Which file is read how, besides `cygnet.toml`; what two of them say is taken from the first. A name that begins with `*`
-/// is any that ends so.
-const FOREIGN: &[(&str, Reader)] = &[
-    ("rpi-preseed.toml", rpi_preseed::read),
-    ("network-config", cloud_init::network_config),
-    ("user-data", cloud_init::user_data),
-    ("custom.toml", custom_toml::read),
-    ("dietpi-wifi.txt", dietpi::read),
-    ("dietpi.txt", dietpi::read),
-    ("wpa_supplicant.conf", wpa_supplicant::read),
-    ("*.nmconnection", networkmanager::read),
-];
 
 /// The most files that are read; keyfiles may be many.
 const MAX_FILES: usize = 32;
@@ -72,17 +56,6 @@ pub fn find(directory: &Path) -> (Vec<Source>, Vec<(String, String)>) {
         }
     }
     (sources, failures)
-}
-
-fn reader_of(name: &str) -> Option<(usize, Reader)> {
-    // FAT has no case, and macOS writes a second file `._NAME` beside each.
-    let name = name.to_ascii_lowercase();
-    let fits = |pattern: &str| match pattern.strip_prefix('*') {
-        Some(end) => name.ends_with(end) && !name.starts_with('.'),
-        None => name == pattern,
-    };
-    let all = std::iter::once((card::FILE, card::read as Reader)).chain(FOREIGN.iter().copied());
-    all.enumerate().find(|(_, (pattern, _))| fits(pattern)).map(|(rank, (_, reader))| (rank, reader))
 }
 
 #[cfg(test)]

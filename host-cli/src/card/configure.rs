@@ -22,6 +22,8 @@ pub struct Found {
     pub settings: Option<Reading>,
     /// What the agent has left.
     pub stamp: Option<String>,
+    /// Other programs' files that the Pi reads too, by name, in the order in which they count.
+    pub others: Vec<(String, Reading)>,
 }
 
 impl Found {
@@ -30,7 +32,18 @@ impl Found {
         let settings = firmware.read(card::FILE, card::LIMIT)?.map(|bytes| without_taken(&bytes));
         let stamp = firmware.read(STAMP, card::LIMIT)?;
         let stamp = stamp.map(|bytes| text::lines(&String::from_utf8_lossy(&bytes)));
-        Ok(Self { label: firmware.label.clone(), settings, stamp })
+        Ok(Self { label: firmware.label.clone(), settings, stamp, others: others(firmware)? })
+    }
+
+    /// What is not as it should be, or not used, each with its file's name; the Pi says it once more.
+    pub fn told(&self) -> Vec<String> {
+        let ours = self.settings.iter().map(|reading| (card::FILE, reading));
+        let others = self.others.iter().map(|(name, reading)| (name.as_str(), reading));
+        let told = |(name, reading): (&str, &Reading)| {
+            let remarks = reading.config.networks.iter().filter_map(remark).map(|text| format!("{name}: {text}"));
+            reading.faults.iter().map(|fault| format!("{name}: {fault}")).chain(remarks).collect::<Vec<_>>()
+        };
+        ours.chain(others).flat_map(told).collect()
     }
 
     /// The host key on it.
@@ -38,6 +51,34 @@ impl Found {
         let settings = self.settings.as_ref()?;
         settings.config.host_key.as_ref().map(PublicKey::of)
     }
+}
+
+/// What is to be said of a network, with its name.
+pub fn remark(network: &Network) -> Option<String> {
+    network.remark().map(|text| format!("“{}”: {text}", network.ssid))
+}
+
+/// The most files of other programs that are read.
+const MOST_OTHERS: usize = 32;
+
+fn others(firmware: &Firmware) -> Result<Vec<(String, Reading)>> {
+    let mut names: Vec<(usize, String, card::foreign::Reader)> = Vec::new();
+    for name in firmware.names() {
+        if let Some((rank, reader)) = card::foreign::reader_of(&name)
+            && !name.eq_ignore_ascii_case(card::FILE)
+        {
+            names.push((rank, name, reader));
+        }
+    }
+    names.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+    names.truncate(MOST_OTHERS);
+    let mut found = Vec::new();
+    for (_, name, reader) in names {
+        // One that is longer is told to be so.
+        let bytes = firmware.read_up_to(&name, card::LIMIT + 1)?.unwrap_or_default();
+        found.push((name, reader(&bytes)));
+    }
+    Ok(found)
 }
 
 /// What a Pi has taken the secrets from lacks them, and that is as it should be.
@@ -112,15 +153,20 @@ mod tests {
 
     /// An image with a FAT of so many sectors, and another partition.
     fn image(dir: &Path, sectors: u32, kind: fatfs::FatType) -> PathBuf {
-        let path = dir.join("card.img");
         let mut fat = std::io::Cursor::new(vec![0; sectors as usize * 512]);
         let options =
             fatfs::FormatVolumeOptions::new().volume_label(*b"FIRMWARE   ").fat_type(kind).bytes_per_cluster(512);
         fatfs::format_volume(&mut fat, options).unwrap();
+        image_of(dir, fat.get_ref())
+    }
+
+    fn image_of(dir: &Path, fat: &[u8]) -> PathBuf {
+        let path = dir.join("card.img");
+        let sectors = u32::try_from(fat.len() / 512).unwrap();
         let head = mbr(&[(0x83, 100_000, 8), (0x0b, 2048, sectors)]);
         let file = std::fs::File::create(&path).unwrap();
         file.write_all_at(&head, 0).unwrap();
-        file.write_all_at(fat.get_ref(), START).unwrap();
+        file.write_all_at(fat, START).unwrap();
         file.set_len(100_008 * 512).unwrap();
         path
     }
@@ -138,14 +184,23 @@ mod tests {
 
     #[test]
     fn settings_go_onto_the_card_and_old_secrets_from_it() {
-        for (sectors, kind) in
-            [(61_440, fatfs::FatType::Fat16), (90_000, fatfs::FatType::Fat32), (4000, fatfs::FatType::Fat12)]
-        {
+        let small_fat32 = |sectors: u16| super::super::wide::tests::small_fat32(sectors, b"FIRMWARE   ");
+        for (sectors, kind) in [
+            (61_440, Some(fatfs::FatType::Fat16)),
+            (90_000, Some(fatfs::FatType::Fat32)),
+            (4000, Some(fatfs::FatType::Fat12)),
+            // FAT32 by its boot sector, and not by the number of its clusters.
+            (61_440, None),
+            (2000, None),
+        ] {
             let dir = tempfile::tempdir().unwrap();
-            let path = image(dir.path(), sectors, kind);
+            let path = match kind {
+                Some(kind) => image(dir.path(), sectors, kind),
+                None => image_of(dir.path(), &small_fat32(u16::try_from(sectors).unwrap())),
+            };
             let before = std::fs::read(&path).unwrap();
             let (medium, firmware) = open(&path);
-            assert_eq!(firmware.label, "FIRMWARE");
+            assert_eq!((firmware.label.as_str(), firmware.names().len()), ("FIRMWARE", 0));
             firmware.write(STAMP, b"taken\x1b[2J\n").unwrap();
             let firmware = firmware.finish(&medium).unwrap();
             assert_eq!(Found::read(&firmware).unwrap().stamp.as_deref(), Some("taken\u{fffd}[2J\n"));
@@ -172,17 +227,21 @@ mod tests {
     #[test]
     fn a_full_partition_is_left_as_it_is() {
         let dir = tempfile::tempdir().unwrap();
-        let path = image(dir.path(), 4000, fatfs::FatType::Fat12);
-        let (medium, firmware) = open(&path);
+        is_left_when_full(&image(dir.path(), 4000, fatfs::FatType::Fat12));
+        is_left_when_full(&image_of(dir.path(), &super::super::wide::tests::small_fat32(4000, b"FIRMWARE   ")));
+    }
+
+    fn is_left_when_full(path: &Path) {
+        let (medium, firmware) = open(path);
         put(&medium, firmware, &config()).unwrap();
-        let (medium, firmware) = open(&path);
+        let (medium, firmware) = open(path);
         let mut size = 4000 * 512;
         while firmware.write("FILLER", &vec![7; size]).is_err() {
             size -= 512;
         }
         drop(firmware.finish(&medium).unwrap());
-        let before = std::fs::read(&path).unwrap();
-        let (medium, firmware) = open(&path);
+        let before = std::fs::read(path).unwrap();
+        let (medium, firmware) = open(path);
         let large = CardConfig {
             claim: Some("x".repeat(60)),
             authorized_keys: vec![include_str!("../../../protocol/src/card/test-host-key.pub").trim_end().into(); 5],
@@ -191,7 +250,7 @@ mod tests {
         let error = put(&medium, firmware, &large).unwrap_err();
         let fault = crate::error::fault_of(&error);
         assert_eq!(fault.code, FaultCode::DiskFull, "{error:#}");
-        assert!(std::fs::read(&path).unwrap() == before);
+        assert!(std::fs::read(path).unwrap() == before);
     }
 
     #[test]
@@ -216,6 +275,28 @@ mod tests {
             crate::error::fault_of(&Medium::open(dir.path(), Purpose::Read, false).unwrap_err()).code,
             FaultCode::BadRequest
         );
+    }
+
+    #[test]
+    fn other_programs_files_are_read_before_the_card_leaves() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = image(dir.path(), 61_440, fatfs::FatType::Fat16);
+        let (medium, firmware) = open(&path);
+        let netplan = b"network:\n  version: 2\n  wifis:\n    wlan0:\n      access-points:\n        \"k\xc3\xbc\": {password: \"b\xc3\xbccher und\", band: 5GHz}\n";
+        firmware.write("network-config", netplan).unwrap();
+        firmware.write("WPA_SUPPLICANT.CONF", &vec![b'\n'; 70_000]).unwrap();
+        firmware.write("._user-data", b"junk").unwrap();
+        let found = Found::read(&firmware.finish(&medium).unwrap()).unwrap();
+        let told = found.told().join("\n");
+        assert_eq!(found.others.len(), 2, "{told}");
+        for says in [
+            "network-config: line 6: access-points: band: not used",
+            "network-config: “kü”: the passphrase has characters that are no ASCII",
+            "CONF: line 1: it has more than 64 kB",
+        ] {
+            assert!(told.contains(says), "{says}: {told}");
+        }
+        assert!(!told.contains("cher"), "{told}");
     }
 
     #[test]

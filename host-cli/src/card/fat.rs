@@ -3,6 +3,7 @@
 use super::blocks::{Blocks, Shared, is_circle};
 use super::medium::Medium;
 use super::partitions::{self, Place, Table};
+use super::wide::Wide;
 use crate::error::fault;
 use anyhow::{Context, Result};
 use cygnet_protocol::fault::FaultCode;
@@ -19,7 +20,7 @@ const LABELS: &[&str] = &["FIRMWARE", "BOOT", "RASPIFIRM", "NIXOS_BOOT", "BOOTFS
 #[allow(missing_debug_implementations)]
 pub struct Firmware {
     blocks: Rc<RefCell<Blocks>>,
-    files: FileSystem<Shared>,
+    files: FileSystem<Wide>,
     /// Its label, if it has one.
     pub label: String,
     shown: String,
@@ -66,7 +67,7 @@ impl Firmware {
         let shown = medium.path.display().to_string();
         let file = medium.file.try_clone().with_context(|| format!("opening {shown} again"))?;
         let blocks = Rc::new(RefCell::new(Blocks::new(file, medium.size, place.start, place.length)));
-        let Ok(files) = FileSystem::new(Shared(blocks.clone()), FsOptions::new()) else { return Ok(None) };
+        let Ok(files) = FileSystem::new(Wide::new(Shared(blocks.clone())), FsOptions::new()) else { return Ok(None) };
         let label = match files.read_volume_label_from_root_dir() {
             Ok(Some(label)) => label,
             Ok(None) | Err(_) => files.volume_label(),
@@ -74,8 +75,22 @@ impl Firmware {
         Ok(Some(Self { blocks, label: label.trim().to_owned(), files, shown }))
     }
 
+    /// The names of the files in the root directory.
+    pub fn names(&self) -> Vec<String> {
+        let files = self.files.root_dir().iter().filter_map(Result::ok).filter(|entry| entry.is_file());
+        files.map(|entry| entry.file_name()).collect()
+    }
+
     /// The file, if it is there. More than `limit` bytes are an error.
     pub fn read(&self, name: &str, limit: usize) -> Result<Option<Vec<u8>>> {
+        let bytes = self.read_up_to(name, limit + 1)?;
+        let length = bytes.as_ref().map_or(0, Vec::len);
+        anyhow::ensure!(length <= limit, "{name} on {} has more than {} kB", self.shown, limit / 1024);
+        Ok(bytes)
+    }
+
+    /// The beginning of the file, if it is there.
+    pub fn read_up_to(&self, name: &str, most: usize) -> Result<Option<Vec<u8>>> {
         let reading = || format!("reading {name} on {}", self.shown);
         let file = match self.files.root_dir().open_file(name) {
             Ok(file) => file,
@@ -83,8 +98,7 @@ impl Firmware {
             Err(error) => return Err(self.failed(error, reading())),
         };
         let mut bytes = Vec::new();
-        file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(|error| self.failed(error, reading()))?;
-        anyhow::ensure!(bytes.len() <= limit, "{name} on {} has more than {} kB", self.shown, limit / 1024);
+        file.take(most as u64).read_to_end(&mut bytes).map_err(|error| self.failed(error, reading()))?;
         Ok(Some(bytes))
     }
 

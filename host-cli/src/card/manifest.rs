@@ -1,8 +1,10 @@
 //! What Raspberry Pi Imager wants to know of an image (rpi-imager, doc/json-schema/os-list-schema.json), so that it offers it
-//! and asks for its settings.
+//! and asks for its settings. Where the image is found is checked ([`url`]): of an entry that can't be fetched it says nothing.
 
 use super::image::Image;
+use crate::error::fault;
 use anyhow::{Context, Result};
+use cygnet_protocol::fault::FaultCode;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::io::Read;
@@ -17,6 +19,51 @@ pub struct About<'a> {
     pub name: &'a str,
     /// `YYYY-MM-DD`.
     pub date: Option<&'a str>,
+}
+
+/// Refuses what Imager can't fetch: it knows http://, https:// and files of the machine that it runs on (curl's libcurl).
+pub fn url(text: &str) -> Result<()> {
+    match problem(text) {
+        None => Ok(()),
+        Some(why) => Err(fault(
+            FaultCode::BadRequest,
+            format!("`--url {text}` is no address from which Raspberry Pi Imager could fetch the image."),
+            why,
+            "Give where the image will be: https://HOST/PATH, http://HOST/PATH, or file:///PATH for one on the same machine.",
+        )),
+    }
+}
+
+fn problem(text: &str) -> Option<String> {
+    if let Some(odd) = text.chars().find(|c| !c.is_ascii_graphic() || "\"<>\\^`{|}".contains(*c)) {
+        return Some(format!("There is {odd:?} in it, which has to be written as %HH (RFC 3986)."));
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Some("It has no http://, https:// or file:// before it.".to_owned());
+    };
+    let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    match scheme.to_ascii_lowercase().as_str() {
+        "file" if !host.is_empty() => Some(format!(
+            "After file:// comes a host, which is “{host}” here; a path on the same machine has three slashes."
+        )),
+        "file" if path.len() > 1 => None,
+        "file" => Some("It names no file.".to_owned()),
+        "http" | "https" => {
+            let host = host.rsplit('@').next().unwrap_or_default();
+            let (name, port) = match host.rsplit_once(':') {
+                // The colons of an IPv6 address are within brackets.
+                Some((name, port)) if !port.contains(']') => (name, Some(port)),
+                _ => (host, None),
+            };
+            match port {
+                _ if name.is_empty() => Some("It names no host.".to_owned()),
+                Some(port) if port.parse::<u16>().is_err() => Some(format!("“{port}” is no number of a port.")),
+                _ if path.len() <= 1 => Some("It names a host and no image there.".to_owned()),
+                _ => None,
+            }
+        }
+        other => Some(format!("Imager does not fetch from {other}://.")),
+    }
 }
 
 /// The whole list, with one entry.
@@ -109,6 +156,36 @@ mod tests {
             assert_eq!(entry["extract_sha256"], hex(&Sha256::digest(&bytes)));
             assert_eq!(entry["image_download_sha256"], hex(&Sha256::digest(&packed)));
             assert_eq!(entry["init_format"], "rpi-preseed");
+        }
+    }
+
+    #[test]
+    fn an_address_is_one_that_imager_can_fetch_from() {
+        for good in [
+            "https://example.org/a.img.xz",
+            "http://192.0.2.1:8000/a.img",
+            "HTTPS://u:p@[2001:db8::1]:8443/x/a%20b.img?token=1",
+            "https://example.org?image=a",
+            "file:///tmp/a.img",
+        ] {
+            assert!(url(good).is_ok(), "{good}: {:?}", problem(good));
+        }
+        for (bad, says) in [
+            ("/tmp/a.img", "no http://"),
+            ("a.img", "no http://"),
+            ("", "no http://"),
+            ("ftp://x y", "' '"),
+            ("ftp://x/y", "from ftp://"),
+            ("file://tmp/a.img", "which is “tmp”"),
+            ("file:///", "no file"),
+            ("https:///a.img", "no host"),
+            ("https://:80/a.img", "no host"),
+            ("https://example.org:port/a.img", "no number"),
+            ("https://example.org/", "no image"),
+            ("https://example.org/ä.img", "%HH"),
+        ] {
+            let fault = crate::error::fault_of(&url(bad).unwrap_err());
+            assert!(fault.cause.contains(says) && fault.remedy.contains("file:///"), "{bad}: {fault}");
         }
     }
 

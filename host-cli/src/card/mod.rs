@@ -2,7 +2,7 @@
 //!
 //! [`disks`] knows which disks may be cards, [`medium`] opens one or an image. [`image`] unpacks what [`flash`] writes and
 //! reads back. Settings are put together by [`settings`], with keys that [`host_key`] makes, those of [`keys`] that may log in, and networks that [`wifi`] finds,
-//! and go to the FAT partition ([`partitions`], [`fat`], over [`blocks`]) as [`configure`] tells; [`pins`] notes the key in the
+//! and go to the FAT partition ([`partitions`], [`fat`], over [`blocks`], through [`wide`] where it is a small FAT32) as [`configure`] tells; [`pins`] notes the key in the
 //! home that [`account`] finds, [`in_use`] knows which files are no cards, [`age`] says it in another word. [`manifest`] describes an image to others.
 
 pub mod account;
@@ -21,6 +21,7 @@ pub mod medium;
 pub mod partitions;
 pub mod pins;
 pub mod settings;
+pub mod wide;
 pub mod wifi;
 
 /// What the agent leaves on the FAT partition: which settings it took, and which it ignored.

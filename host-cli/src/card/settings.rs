@@ -83,7 +83,7 @@ pub fn network(ssid: &str, key: Result<Key, &'static str>, hidden: bool, priorit
     let key = key.map_err(|why| {
         bad(
             format!("The network “{ssid}” can't be joined like this: {why}."),
-            "A passphrase has 8 to 63 printable ASCII characters; 64 hex digits are the key made of it; `--open` means none.",
+            "A passphrase has 8 to 63 bytes, one for each ASCII character; 64 hex digits are the key made of it; `--open` means none.",
         )
     })?;
     Ok(Network { ssid, key, hidden, priority })

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 
 /// Directories, and what the names of the files in them end with.
 const PLACES: &[(&str, &[&str])] = &[
-    ("/var/lib/iwd", &[".psk", ".open"]),
+    ("/var/lib/iwd", &[".psk", ".open", ".8021x", ".hotspot"]),
     ("/etc/NetworkManager/system-connections", &[""]),
     ("/run/NetworkManager/system-connections", &[""]),
     ("/etc/wpa_supplicant", &[".conf"]),
@@ -168,7 +168,7 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
 fn parse(file: &Path, bytes: &[u8]) -> Reading {
     let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let is_keyfile = || bytes.split(|byte| *byte == b'\n').any(|line| line.trim_ascii() == b"[connection]");
-    if name.ends_with(".psk") || name.ends_with(".open") || name.ends_with(".8021x") {
+    if name.ends_with(".psk") || name.ends_with(".open") || name.ends_with(".8021x") || name.ends_with(".hotspot") {
         foreign::iwd::read(&name, bytes)
     } else if name.ends_with(".nmconnection")
         || file.parent().is_some_and(|dir| dir.ends_with("system-connections"))

@@ -122,7 +122,7 @@ pub struct Install {
     #[allow(missing_docs)]
     pub source: Source,
     /// Give the passphrase or key that the layout asks for by this name, from a file; may be given again. The name is
-    /// that of a LUKS device or a dataset, or the path of the file in the layout
+    /// that of a LUKS device or a dataset, or the path of the file in the layout; one with blanks in quotes: 'NAME=FILE'
     #[arg(long = "secret", value_name = "NAME=FILE", value_parser = parse_secret)]
     pub secrets: Vec<(String, PathBuf)>,
     #[command(flatten)]
@@ -172,10 +172,31 @@ pub struct Push {
     pub trusted: Trusted,
 }
 
-/// `NAME=FILE`; the first `=` counts, and a name has none.
+/// `NAME=FILE`. Both may have a `=`: the first one behind which the name of a file stands that is there; if none is, the first.
 fn parse_secret(text: &str) -> Result<(String, PathBuf), String> {
-    match text.split_once('=') {
-        Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok((name.to_owned(), file.into())),
-        _ => Err("it is not NAME=FILE".to_owned()),
+    let halves = text.match_indices('=').map(|(at, _)| (&text[..at], &text[at + 1..]));
+    let halves: Vec<(&str, &str)> = halves.filter(|(name, file)| !name.is_empty() && !file.is_empty()).collect();
+    let there = halves.iter().find(|(_, file)| std::path::Path::new(file).exists());
+    match there.or(halves.first()) {
+        Some((name, file)) => Ok(((*name).to_owned(), file.into())),
+        None => Err("it is not NAME=FILE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secrets_name_and_file_may_have_an_equals_sign() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a=b c");
+        std::fs::write(&file, "x").unwrap();
+        let of = |text: String| parse_secret(&text).unwrap();
+        for name in ["crypted", "/tmp/my key=1", "a=b=c"] {
+            assert_eq!(of(format!("{name}={}", file.display())), (name.to_owned(), file.clone()));
+        }
+        assert_eq!(of("a=b=/nowhere".into()), ("a".to_owned(), "b=/nowhere".into()));
+        assert!(parse_secret("a").is_err() && parse_secret("=x").is_err() && parse_secret("x=").is_err());
     }
 }

@@ -92,6 +92,7 @@ fn configure(ui: &Ui, global: &Global, arguments: &cli::Configure) -> Result<()>
         networks: network(ui, arguments)?.into_iter().collect(),
     };
     let mut config = settings::merge(config, given)?;
+    config.networks.iter().filter_map(configure::remark).for_each(|remark| ui.warning(&remark));
     // All that can be wrong is known before the card is touched.
     settings::compose(&config)?;
 
@@ -100,6 +101,10 @@ fn configure(ui: &Ui, global: &Global, arguments: &cli::Configure) -> Result<()>
     let found = Found::read(&firmware)?;
     if found.settings.is_some() && !arguments.force {
         write_over(ui, &found)?;
+    }
+    // What other installers' files say of it, the Pi would tell where nobody sees it.
+    for (name, reading) in &found.others {
+        reading.faults.iter().for_each(|fault| ui.warning(&format!("{name} on the card: {fault}")));
     }
     let identity = identity(arguments, config.host_key.take(), &found)?;
     if config.hostname.is_none() {
@@ -321,9 +326,13 @@ fn identity(arguments: &cli::Configure, from: Option<HostKey>, found: &Found) ->
 fn show(ui: &Ui, arguments: &cli::Show) -> Result<()> {
     let medium = Medium::open(&arguments.medium, Purpose::Read, false)?;
     let found = Found::read(&Firmware::open(&medium)?)?;
-    let faults: Vec<String> =
-        found.settings.iter().flat_map(|reading| &reading.faults).map(ToString::to_string).collect();
+    let faults = found.told();
     if ui.json() {
+        let others: Vec<_> = found
+            .others
+            .iter()
+            .map(|(name, reading)| json!({"file": name, "settings": configure::masked(&reading.config)}))
+            .collect();
         return ui.record(&json!({
             "type": "card",
             "device": arguments.medium.display().to_string(),
@@ -332,12 +341,16 @@ fn show(ui: &Ui, arguments: &cli::Show) -> Result<()> {
             "faults": faults,
             "host-key": found.host_key(),
             "stamp": found.stamp,
+            "others": others,
         }));
     }
     let mut text = match &found.settings {
         Some(reading) => summary(&reading.config),
         None => format!("There is no {} on the partition “{}”.\n", card::FILE, found.label),
     };
+    for (name, reading) in &found.others {
+        text.push_str(&format!("\n{name}, for what {} does not say:\n{}", card::FILE, summary(&reading.config)));
+    }
     for fault in faults {
         text.push_str(&format!("Not as it should be: {fault}\n"));
     }

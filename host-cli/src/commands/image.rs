@@ -69,6 +69,7 @@ fn dry(ui: &Ui, recipe: &Recipe) -> Result<()> {
 }
 
 fn describe(ui: &Ui, arguments: &cli::Manifest) -> Result<()> {
+    manifest::url(&arguments.url)?;
     let image = Image::open(&arguments.image)?;
     let about = About { url: &arguments.url, name: &arguments.name, date: arguments.date.as_deref() };
     let mut bar = Bar::new(ui, "Unpacking", Unit::Bytes, 0);

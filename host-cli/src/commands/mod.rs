@@ -14,6 +14,7 @@ mod manual;
 mod plan;
 mod push;
 mod reboot;
+mod report;
 mod rescue;
 mod status;
 mod wait;
@@ -42,6 +43,7 @@ pub fn run(ui: &Ui, cli: &Cli) -> Result<()> {
         Command::Install(arguments) => install::run(ui, &target(&arguments.host)?, arguments),
         Command::Push(arguments) => push::run(ui, &target(&arguments.host)?, arguments),
         Command::Logs(arguments) => logs::run(ui, &target(&arguments.host)?, arguments),
+        Command::Report(arguments) => report::run(ui, arguments, |host| Target::new(host, &cli.global)),
         Command::Boot(arguments) => boot::run(ui, &target(&arguments.host)?, arguments),
         Command::Rescue(arguments) => rescue::run(ui, &target(&arguments.host)?, arguments),
         Command::Reboot(arguments) => reboot::run(ui, &target(&arguments.host)?, arguments),

@@ -1,6 +1,6 @@
 //! `cygnet wifi`.
 
-use crate::card::wifi;
+use crate::card::{configure, wifi};
 use crate::cli::WifiCommand;
 use crate::ui::Ui;
 use anyhow::Result;
@@ -17,6 +17,7 @@ pub fn run(ui: &Ui, command: &WifiCommand) -> Result<()> {
     for note in &found.notes {
         ui.warning(note);
     }
+    found.networks.iter().filter_map(configure::remark).for_each(|remark| ui.warning(&remark));
     if ui.json() {
         return ui.record(&json!({
             "type": "networks",

@@ -307,9 +307,9 @@ fn show_plan(ui: &Ui, plan: &Plan, secrets: &[Wanted], extra: Option<Count>, ask
         ui.record(&record)?;
     }
     match (asking, ui.json()) {
-        (true, _) => ui.show(&plan.render_with(secrets, extra)),
-        (false, false) => ui.status(plan.render_with(secrets, extra).trim_end()),
-        (false, true) => {}
+        (true, _) => ui.show_plan(&plan.render_with(secrets, extra)),
+        (false, false) if !ui.is_quiet() => ui.show_plan(&plan.render_with(secrets, extra)),
+        (false, _) => {}
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use crate::error::fault;
 use crate::ui::Ui;
 use anyhow::Result;
 use cygnet_protocol::fault::FaultCode;
-use cygnet_protocol::plan::Wanted;
+use cygnet_protocol::plan::{Wanted, secret_option};
 use cygnet_protocol::secret::{GivenSecret, MAX_BYTES, MAX_SECRETS, Secret};
 use std::fs::File;
 use std::io::{self, Read};
@@ -37,7 +37,7 @@ impl Secrets {
                     FaultCode::BadSecret,
                     format!("The secret {name} was given twice."),
                     "The command line names it more than once.",
-                    format!("Give `--secret {name}=FILE` once."),
+                    format!("Give `{}` once.", secret_option(name)),
                 ));
             }
             let value = read(file).map_err(|error| {
@@ -45,7 +45,7 @@ impl Secrets {
                     FaultCode::BadSecret,
                     format!("The secret {name} can't be read from {}: {error}.", file.display()),
                     "The file is not there, not readable for you, or no file with a key or a passphrase.",
-                    format!("Give the right file: `--secret {name}=FILE`."),
+                    format!("Give the right file: `{}`.", secret_option(name)),
                 )
             })?;
             secrets.given.push(GivenSecret { name: name.clone(), value });
@@ -139,7 +139,7 @@ fn unfit(wanted: &Wanted, why: &str) -> anyhow::Error {
         FaultCode::BadSecret,
         format!("The secret {} {why}.", wanted.name),
         format!("{wanted}, and the file you gave has something else."),
-        format!("Give `--secret {}=FILE` with the right FILE.", wanted.name),
+        format!("Give `{}` with the right FILE.", wanted.option()),
     )
 }
 
@@ -151,7 +151,7 @@ fn missing_fault(wanted: &Wanted) -> anyhow::Error {
             true => format!("{wanted}. It was not given, nor typed on a terminal."),
             false => format!("{wanted}. It was not given, and it can't be typed."),
         },
-        format!("Give it with `--secret {}=FILE`. Nothing was changed on the Pi.", wanted.name),
+        format!("Give it with `{}`. Nothing was changed on the Pi.", wanted.option()),
     )
 }
 
@@ -187,6 +187,9 @@ mod tests {
         let key = [wanted("/tmp/other.key", SecretKind::Key, false)];
         let error = Secrets::default().check(Some(&key), &key, true).unwrap_err();
         assert!(fault_of(&error).cause.contains("can't be typed"), "{error}");
+        let odd = [wanted("/tmp/my key=1", SecretKind::Key, false)];
+        let error = fault_of(&Secrets::default().check(Some(&odd), &odd, false).unwrap_err());
+        assert!(error.remedy.contains("`--secret '/tmp/my key=1=FILE'`"), "{error}");
         let marked = given("rpool", "x").mark(all.to_vec());
         assert!(marked[0].given && !marked[1].given);
     }

@@ -100,12 +100,8 @@ pub fn retarget(layout: &mut serde_json::Value, disks: &[(String, String)]) -> R
 /// Refuses what cygnet could not carry out, before the Pi is asked: the agent would refuse it, too.
 pub fn check(layout: &serde_json::Value) -> Result<()> {
     cygnet_protocol::disko::parse(layout.to_string()).map(drop).map_err(|error| {
-        fault(
-            FaultCode::BadLayout,
-            format!("The layout can't be carried out: {}.", error.what.trim_end_matches('.')),
-            format!("It is at {}.", error.path),
-            error.remedy,
-        )
+        // As the agent says it: the path first.
+        Fault::from(&Refusal::from(error)).into()
     })
 }
 
@@ -164,6 +160,14 @@ mod tests {
         let mut layout = given("whole.json", whole).unwrap();
         retarget(&mut layout, &[("main".to_owned(), "/dev/sdb".to_owned())]).unwrap();
         assert_eq!(layout["disk"]["main"]["device"], "/dev/sdb");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_layout_begins_with_its_path() {
+        let layout =
+            serde_json::json!({"disk": {"m": {"type": "disk", "device": "/dev/sda", "content": {"type": "nonsense"}}}});
+        let fault = fault_of(&check(&layout).unwrap_err());
+        assert!(fault.what.starts_with("disk.m.content") && fault.code == FaultCode::BadLayout, "{fault}");
     }
 
     #[test]

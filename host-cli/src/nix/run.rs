@@ -31,12 +31,25 @@ impl Output {
 
 /// The fault of a command that went wrong.
 pub fn failed(what: &str, stderr: &str) -> anyhow::Error {
-    fault(
-        FaultCode::NixFailed,
-        format!("{what} failed."),
-        format!("Nix says:\n{}", tail(stderr)),
-        "Mend what Nix complains about; nothing was sent to the Pi.",
-    )
+    let remedy = match is_unknown_to_git(stderr) {
+        true => {
+            "Nix sees only those files of a flake that git knows: `git add FILE` tells git (no commit is needed), then try again."
+        }
+        false => "Mend what Nix complains about; nothing was sent to the Pi.",
+    };
+    fault(FaultCode::NixFailed, format!("{what} failed."), format!("Nix says:\n{}", tail(stderr)), remedy)
+}
+
+/// Whether Nix complains of a file that is not in the copy that it makes of a git repository: by name since 2.29
+/// (libfetchers/git.cc), before that as missing below the copy, `/nix/store/…-source`, or a flake.nix that is none.
+fn is_unknown_to_git(stderr: &str) -> bool {
+    let copied =
+        |line: &str| line.contains("-source/") && (line.contains("does not exist") || line.contains("No such file"));
+    stderr.lines().any(|line| {
+        line.contains("is not tracked by Git")
+            || copied(line)
+            || line.contains("source tree referenced by 'git+file:") && line.contains("does not contain a")
+    })
 }
 
 /// Runs a command to its end. With a `ui`, what it says on stderr is shown while it comes.
@@ -91,6 +104,22 @@ mod tests {
         let fault = crate::error::fault_of(&error);
         assert_eq!(fault.code, FaultCode::NixFailed);
         assert!(fault.remedy.contains("Install Nix"), "{fault}");
+    }
+
+    #[test]
+    fn a_file_that_git_does_not_know_is_told_as_such() {
+        let remedy = |stderr: &str| crate::error::fault_of(&failed("Building the system", stderr)).remedy;
+        for stderr in [
+            "error: Path 'hosts/pi.nix' in the repository \"/home/me/fleet\" is not tracked by Git.\n\nTo make it visible …",
+            "error: getting status of '/nix/store/0123-source/hosts/pi.nix': No such file or directory",
+            "error: path '/nix/store/0123-source/hosts/pi.nix' does not exist",
+            "error: source tree referenced by 'git+file:///home/me?dir=x' does not contain a '/flake.nix' file",
+        ] {
+            assert!(remedy(stderr).contains("`git add FILE`"), "{stderr}");
+        }
+        for stderr in ["error: attribute 'x' missing", "error: opening /nix/store/0123-x: No such file or directory"] {
+            assert!(!remedy(stderr).contains("git"), "{stderr}");
+        }
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! All that a person or a script sees: data on stdout, everything else on stderr.
 //!
 //! [`format`] turns numbers into text, `hidden` reads passphrases, [`bar`] shows how far something is, [`sending`] how a closure gets over,
-//! [`timeline`] renders the agent's events, [`summary`] is the account at the end. [`sink`] is where all of stderr goes out.
+//! [`timeline`] renders the agent's events, [`summary`] is the account at the end, [`paint`] gives a plan its colours. [`sink`] is where all of stderr goes out.
 
 pub mod bar;
 pub mod format;
 mod hidden;
+mod paint;
 pub mod sending;
 pub mod sink;
 pub mod summary;
@@ -50,6 +51,25 @@ impl Ui {
         let mut out = io::stdout().lock();
         written(out.write_all(text.as_bytes()))?;
         written(out.flush())
+    }
+
+    /// Prints a plan on stdout, with colours if it is a terminal that has them.
+    pub fn plan(&self, plan: &str) -> Result<()> {
+        let mut out = io::stdout().lock();
+        let text = paint::plan(plan, paint::has_colours(&io::stdout()));
+        written(out.write_all(text.as_bytes()))?;
+        written(out.flush())
+    }
+
+    /// Shows a plan that a question is about, on stderr, even with `--quiet`.
+    pub fn show_plan(&self, plan: &str) {
+        let text = paint::plan(plan.trim_end(), paint::has_colours(&io::stderr()));
+        self.above_the_bar(|| sink::painted(&text));
+    }
+
+    /// Is `--quiet` said?
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
     }
 
     /// Prints one line of JSON on stdout.
@@ -110,8 +130,11 @@ impl Ui {
     }
 
     fn stderr(&self, text: &str) {
+        self.above_the_bar(|| sink::tell(text));
+    }
+
+    fn above_the_bar(&self, print: impl FnOnce()) {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let print = || sink::tell(text);
         match current.as_ref() {
             Some(bar) => bar.suspend(print),
             None => print(),

@@ -9,6 +9,11 @@ pub fn tell(what: &str) {
     write(&mut io::stderr().lock(), &format!("{what}\n"));
 }
 
+/// Writes text that [`super::paint`] has made harmless and given colours, and a line end.
+pub(super) fn painted(what: &str) {
+    let _ = io::stderr().lock().write_all(format!("{what}\n").as_bytes());
+}
+
 /// Writes a question, behind which the answer is typed.
 pub fn ask(question: &str) {
     write(&mut io::stderr().lock(), question);

@@ -20,7 +20,8 @@ pub(super) fn check(devices: &Devices) -> Result<(), DiskoError> {
     members_belong_to_something(devices)?;
     nothing_is_made_of_itself(devices)?;
     containers_have_members(devices)?;
-    mountpoints_are_unique(devices)
+    mountpoints_are_unique(devices)?;
+    super::at_boot::check(devices)
 }
 
 fn one_device_per_disk(devices: &Devices) -> Result<(), DiskoError> {

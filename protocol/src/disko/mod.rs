@@ -4,7 +4,7 @@
 //! what each release of disko has, by which `complete` makes a layout of any release one of the newest; `node` walks that
 //! and always knows the path it is at; `read`, `read_table`, `read_layers` and `read_pool` know disko's types, `properties` what zpool(8) and zfs(8) take;
 //! [`model`](Devices) is what comes out; `walk` finds every content in it, `order` what must be made first; `check` finds
-//! what disko accepts although it cannot work; `retarget` puts a disk onto another device beforehand; `names` and `size` hold the small languages disko uses inside strings.
+//! what disko accepts although it cannot work, `at_boot` what ZFS would mount only then; `retarget` puts a disk onto another device beforehand; `names` and `size` hold the small languages disko uses inside strings.
 //!
 //! The rule throughout: what says something that is not understood is refused with its path, never ignored, because the
 //! next thing done with it destroys data. A field that says nothing is passed over with a note.
@@ -14,6 +14,7 @@ pub(crate) use node::join;
 pub(crate) use order::toposort;
 pub(crate) use walk::{Around, Origin, Placed, Top};
 
+mod at_boot;
 mod check;
 mod complete;
 mod error;

@@ -48,7 +48,7 @@ pub struct Network {
 pub enum Key {
     /// Anybody may.
     Open,
-    /// 8 to 63 characters; WPA2 and WPA3.
+    /// 8 to 63 bytes of text without control characters; WPA2 and WPA3.
     Passphrase(String),
     /// The pre-shared key made from it, which is good for WPA2 and no use for WPA3 (SAE needs the passphrase).
     Pmk([u8; 32]),
@@ -153,16 +153,33 @@ impl Key {
         let pmk_of = |hex: &str| unhex(hex).and_then(|octets| octets.try_into().ok()).map(Key::Pmk);
         match (passphrase, pmk, open) {
             (Some(text), None, false) => match text.len() {
-                8..=63 if text.bytes().all(|b| (b' '..=b'~').contains(&b)) => Ok(Key::Passphrase(text)),
-                8..=63 => Err("the passphrase has characters that WPA2 does not allow (only printable ASCII)"),
+                // As wpa_supplicant has it (config.c, has_ctrl_char()); the standard knows ASCII only: see `remark`.
+                8..=63 if text.bytes().all(|b| b >= b' ' && b != 0x7f) => Ok(Key::Passphrase(text)),
+                8..=63 => Err("the passphrase has control characters, which WPA2 does not allow"),
                 64 => pmk_of(&text)
                     .ok_or("the passphrase has 64 characters that are not all hex digits; 8 to 63 are allowed"),
-                _ => Err("the passphrase must have 8 to 63 characters"),
+                _ if text.is_ascii() => Err("the passphrase must have 8 to 63 characters"),
+                _ => Err("the passphrase must have 8 to 63 bytes; a character that is no ASCII has several"),
             },
             (None, Some(hex), false) => pmk_of(&hex).ok_or("the pmk must have 64 hex digits"),
             (None, None, true) => Ok(Key::Open),
             (None, None, false) => Err("it needs a passphrase, a pmk, or open = true"),
             _ => Err("it must have just one of passphrase, pmk and open"),
+        }
+    }
+}
+
+/// What is said of a passphrase with other characters than ASCII's.
+const NO_ASCII: &str = "the passphrase has characters that are no ASCII: the standard does not say how they are sent, and it \
+    works where the access point has the same bytes (UTF-8). If joining fails, give the 64 hex digits that `wpa_passphrase` makes \
+    of it in the access point's encoding as pmk, or take another passphrase; iwd takes none of these";
+
+impl Network {
+    /// What the other end must do, where that is not a matter of course.
+    pub fn remark(&self) -> Option<&'static str> {
+        match &self.key {
+            Key::Passphrase(text) if !text.is_ascii() => Some(NO_ASCII),
+            Key::Passphrase(_) | Key::Pmk(_) | Key::Open => None,
         }
     }
 }
@@ -234,6 +251,20 @@ mod tests {
     fn sixty_four_hex_digits_are_a_pmk() {
         assert!(matches!(Key::of(Some("ab".repeat(32)), None, false), Ok(Key::Pmk(_))));
         assert!(Key::of(Some("x".repeat(64)), None, false).is_err());
-        assert!(Key::of(Some("pässword".into()), None, false).is_err());
+    }
+
+    #[test]
+    fn a_passphrase_may_have_any_characters_but_control_ones() {
+        let of = |text: &str| Key::of(Some(text.into()), None, false);
+        let remark = |key| Network { ssid: Ssid::new("x").unwrap(), key, hidden: false, priority: 0 }.remark();
+        // Bytes count, not characters: seven and eight of these, and 63 and 64.
+        assert_eq!(of("pässword"), Ok(Key::Passphrase("pässword".into())));
+        assert!(of("ü23456").unwrap_err().contains("bytes") && of("ü234567").is_ok());
+        assert!(of(&"é".repeat(31)).is_ok() && of(&"é".repeat(32)).is_err() && of(&"é".repeat(33)).is_err());
+        for bad in ["tab\tand more", "new\nline and", "del\u{7f}delete", "nul\0nulnul"] {
+            assert!(of(bad).unwrap_err().contains("control characters"), "{bad:?}");
+        }
+        assert!(remark(of("pässword").unwrap()).is_some_and(|text| text.contains("wpa_passphrase")));
+        assert_eq!(remark(of("password").unwrap()), None);
     }
 }

@@ -33,11 +33,16 @@ fn loses(step: &Step, disk: &PlannedDisk) -> bool {
 }
 
 impl Plan {
+    /// Whether anything that is on this disk now is lost.
+    pub(super) fn destroys(&self, disk: &PlannedDisk) -> bool {
+        self.steps.iter().any(|step| loses(step, disk))
+    }
+
     /// What would be lost, disk by disk, in words; empty if all that is destroyed is blank.
     #[must_use]
     pub fn destroyed(&self) -> Vec<String> {
         let full = |disk: &&PlannedDisk| !disk.facts.fingerprint.is_blank() || !disk.facts.contents.is_empty();
-        let lost = self.disks.iter().filter(full).filter(|disk| self.steps.iter().any(|step| loses(step, disk)));
+        let lost = self.disks.iter().filter(full).filter(|disk| self.destroys(disk));
         lost.map(|disk| {
             let facts = &disk.facts;
             let contents = match facts.contents.as_slice() {

@@ -46,6 +46,7 @@ mod wanted;
 
 pub use action::{Action, DEVICE_PATIENCE, Input};
 pub use afterwards::{MountPoint, TargetLayout};
+pub use board::is_known as knows_board;
 pub use capacity::{StoreSpace, space_needed};
 pub use compile::compile;
 pub use digest::{Digest, NotADigest, layout_hash};
@@ -60,7 +61,7 @@ pub use secret::{Key, SecretRef};
 pub use serial::shares_its_serial;
 pub use step::Step;
 pub use target::objections;
-pub use wanted::{SecretKind, Wanted};
+pub use wanted::{SecretKind, Wanted, secret_option};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

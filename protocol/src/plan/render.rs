@@ -1,6 +1,6 @@
 //! The plan as a person reads it before confirming.
 
-use super::facts::{DiskFacts, human_bytes};
+use super::facts::{DiskFacts, PartitionFacts, human_bytes};
 use super::parts::Stage;
 use super::step::Step;
 use super::{Plan, PlannedDisk, StoreSpace, Wanted};
@@ -55,33 +55,78 @@ fn heading(stage: Stage) -> &'static str {
     }
 }
 
+/// Who a disk is; where what is there is kept, that, too.
 fn disk(out: &mut String, disk: &PlannedDisk, losses: &[String], keeps: bool) {
     let facts = &disk.facts;
     wrapped(out, &format!("Disk “{}”  ", disk.name), 2, &format!("{} (now {})", disk.device, facts.kernel_path));
     wrapped(out, "  ", 4, &identity(facts));
-    if facts.contents.is_empty() && facts.fingerprint.is_blank() && losses.is_empty() {
+    let there = there(disk, losses);
+    if there.is_empty() {
         out.push_str("  It is blank.\n");
-        return;
+    } else if keeps {
+        out.push_str("  IS KEPT:\n");
+        there.iter().for_each(|content| wrapped(out, "    - ", 6, content));
     }
-    out.push_str(if keeps { "  IS KEPT:\n" } else { "  WILL BE LOST:\n" });
+}
+
+/// What is on a disk, each in words.
+fn there(disk: &PlannedDisk, losses: &[String]) -> Vec<String> {
+    let facts = &disk.facts;
     let contents = if losses.is_empty() { &facts.contents } else { losses };
-    for content in contents {
-        wrapped(out, "    - ", 6, content);
+    if !contents.is_empty() {
+        return contents.to_vec();
     }
-    if contents.is_empty() {
-        for partition in &facts.fingerprint.partitions {
-            let kind = partition.fstype.as_deref().unwrap_or("unknown contents");
-            let label = partition.label.as_ref().map(|label| format!(" “{label}”")).unwrap_or_default();
-            let size = human_bytes(partition.size_bytes);
-            wrapped(out, "    - ", 6, &format!("{}: {kind}{label}, {size}", partition.path));
-        }
-        if let Some(fstype) = &facts.fingerprint.fstype {
-            wrapped(out, "    - ", 6, &format!("{fstype} on the whole disk"));
-        }
-        if facts.fingerprint.partitions.is_empty() && facts.fingerprint.fstype.is_none() {
-            out.push_str("    - a partition table without partitions\n");
+    let partition = |partition: &PartitionFacts| {
+        let kind = partition.fstype.as_deref().unwrap_or("unknown contents");
+        let label = partition.label.as_ref().map(|label| format!(" “{label}”")).unwrap_or_default();
+        format!("{}: {kind}{label}, {}", partition.path, human_bytes(partition.size_bytes))
+    };
+    let mut there: Vec<String> = facts.fingerprint.partitions.iter().map(partition).collect();
+    there.extend(facts.fingerprint.fstype.iter().map(|fstype| format!("{fstype} on the whole disk")));
+    if there.is_empty() && !facts.fingerprint.is_blank() {
+        there.push("a partition table without partitions".to_owned());
+    }
+    there
+}
+
+/// A text in which disks have the names that the layout gives them: their links were shown once.
+fn named(text: &str, disks: &[PlannedDisk]) -> String {
+    let mut disks: Vec<&PlannedDisk> = disks.iter().collect();
+    // One link may be the beginning of another.
+    disks.sort_by_key(|disk| std::cmp::Reverse(disk.device.len()));
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let whole = disks.iter().find_map(|disk| Some((disk, rest.strip_prefix(disk.device.as_str())?)));
+        let begins = !out.ends_with(|c: char| c.is_alphanumeric() || "/-_.".contains(c));
+        match whole.filter(|_| begins) {
+            Some((disk, after)) => {
+                let number = after
+                    .strip_prefix("-part")
+                    .map(|text| text.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default());
+                let (word, after) = match number.filter(|number| !number.is_empty()) {
+                    Some(number) => {
+                        (format!("partition {number} of disk “{}”", disk.name), &after["-part".len() + number.len()..])
+                    }
+                    None => (format!("disk “{}”", disk.name), after),
+                };
+                // Another device's name that only begins so, such as /dev/sda1.
+                if after.starts_with(|c: char| c.is_alphanumeric() || "/-_".contains(c)) {
+                    out.push_str(&disk.device);
+                    rest = &rest[disk.device.len()..];
+                } else {
+                    out.push_str(&word);
+                    rest = after;
+                }
+            }
+            None => {
+                let mut chars = rest.chars();
+                out.extend(chars.next());
+                rest = chars.as_str();
+            }
         }
     }
+    out
 }
 
 fn space(store: &StoreSpace) -> String {
@@ -97,6 +142,21 @@ fn space(store: &StoreSpace) -> String {
 }
 
 impl Plan {
+    /// What nobody gets back comes before everything else.
+    fn render_losses(&self, out: &mut String) {
+        let mut lost: Vec<String> = Vec::new();
+        for planned in self.disks.iter().filter(|disk| self.destroys(disk)) {
+            let losses = self.losses.get(&planned.name).map_or(&[][..], Vec::as_slice);
+            lost.extend(there(planned, losses).iter().map(|content| format!("on disk “{}”: {content}", planned.name)));
+        }
+        if lost.is_empty() {
+            return;
+        }
+        out.push_str("WILL BE LOST:\n");
+        lost.iter().for_each(|content| wrapped(out, "  - ", 4, content));
+        out.push('\n');
+    }
+
     /// The plan in plain text, 100 columns wide, with everything a person confirms by its digest.
     #[must_use]
     pub fn render(&self) -> String {
@@ -107,9 +167,12 @@ impl Plan {
     #[must_use]
     pub fn render_with(&self, secrets: &[Wanted], extra_files: Option<Count>) -> String {
         let mut out = String::new();
+        let losses = |planned: &PlannedDisk| self.losses.get(&planned.name).map_or(&[][..], Vec::as_slice);
+        if !self.mode.keeps() {
+            self.render_losses(&mut out);
+        }
         for planned in &self.disks {
-            let losses = self.losses.get(&planned.name).map_or(&[][..], Vec::as_slice);
-            disk(&mut out, planned, losses, self.mode.keeps());
+            disk(&mut out, planned, losses(planned), self.mode.keeps() || !self.destroys(planned));
             out.push('\n');
         }
         let mut stage = None;
@@ -132,7 +195,7 @@ impl Plan {
                     out.push('\n');
                 }
             } else {
-                wrapped(&mut out, "  - ", 4, &step.sentence());
+                wrapped(&mut out, "  - ", 4, &named(&step.sentence(), &self.disks));
             }
         }
         if let Some(store) = &self.store {
@@ -146,8 +209,8 @@ impl Plan {
             let how = match (wanted.there || wanted.given, wanted.kind.is_text()) {
                 (true, _) if wanted.given => "given".to_owned(),
                 (true, _) => "it is on the Pi already".to_owned(),
-                (false, true) => format!("give --secret {}=FILE, or type it when asked", wanted.name),
-                (false, false) => format!("give --secret {}=FILE", wanted.name),
+                (false, true) => format!("give {}, or type it when asked", wanted.option()),
+                (false, false) => format!("give {}", wanted.option()),
             };
             wrapped(&mut out, "  - ", 4, &format!("{wanted}: {how}"));
         }
@@ -158,10 +221,40 @@ impl Plan {
         if !self.warnings.is_empty() {
             out.push_str("\nWarnings\n");
             for warning in &self.warnings {
-                wrapped(&mut out, "  - ", 4, warning);
+                wrapped(&mut out, "  - ", 4, &named(warning, &self.disks));
             }
         }
         out.push_str(&format!("\nDigest {} ({})\n", self.digest.short(), self.digest));
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_called_by_its_name_in_the_layout() {
+        let disk = |name: &str, device: &str| PlannedDisk {
+            name: name.to_owned(),
+            device: device.to_owned(),
+            facts: DiskFacts::blank(device, 1 << 30),
+            destroy: true,
+        };
+        let disks =
+            [disk("ssd", "/dev/disk/by-id/usb-A"), disk("other", "/dev/disk/by-id/usb-A-2"), disk("c", "/dev/sda")];
+        for (text, expected) in [
+            ("Write an empty GPT on /dev/disk/by-id/usb-A", "Write an empty GPT on disk “ssd”"),
+            ("on /dev/disk/by-id/usb-A: 1 GiB", "on disk “ssd”: 1 GiB"),
+            ("on /dev/disk/by-id/usb-A-2, twice", "on disk “other”, twice"),
+            ("on /dev/disk/by-id/usb-A-part3 (-F)", "on partition 3 of disk “ssd” (-F)"),
+            ("/dev/disk/by-id/usb-A-part3x", "/dev/disk/by-id/usb-A-part3x"),
+            ("on /dev/disk/by-id/usb-A-party", "on /dev/disk/by-id/usb-A-party"),
+            ("from /dev/sda1 and /dev/sda", "from /dev/sda1 and disk “c”"),
+            ("of /dev/sdab, /mnt/dev/sda", "of /dev/sdab, /mnt/dev/sda"),
+            ("“ünïcödé” /dev/sda.", "“ünïcödé” disk “c”."),
+        ] {
+            assert_eq!(named(text, &disks), expected);
+        }
     }
 }

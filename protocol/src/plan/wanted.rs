@@ -86,6 +86,12 @@ impl Wanted {
         self.name.starts_with('/')
     }
 
+    /// How it is given on the command line: `--secret NAME=FILE`, in quotes if a shell would take the name apart.
+    #[must_use]
+    pub fn option(&self) -> String {
+        secret_option(&self.name)
+    }
+
     /// The refusal of a secret that was given by the `name` of none of those that are wanted.
     #[must_use]
     pub fn unknown(name: &str, wanted: &[Self]) -> Fault {
@@ -99,6 +105,16 @@ impl Wanted {
             },
             "NAME in `--secret NAME=FILE` is the name of a LUKS device or dataset, or the path of the file, as in the layout.",
         )
+    }
+}
+
+/// How a secret of this name is given on the command line, as a shell reads it.
+#[must_use]
+pub fn secret_option(name: &str) -> String {
+    // POSIX, 2.2: within '…' everything is itself, but for the quote.
+    match name.chars().all(|c| c.is_ascii_alphanumeric() || "@%_+=:,./-".contains(c)) {
+        true => format!("--secret {name}=FILE"),
+        false => format!("--secret '{}=FILE'", name.replace('\'', "'\\''")),
     }
 }
 

@@ -105,6 +105,52 @@ fn properties_in_the_wrong_list_are_refused_by_name() {
 }
 
 #[test]
+fn a_dataset_that_is_mounted_only_at_boot_hides_nothing() {
+    let with = |root: Value, datasets: &[(&str, Value)]| {
+        let mut layout = layout("disko-1.12-json");
+        let pool = &mut layout["zpool"]["p"];
+        pool["rootFsOptions"] = root.clone();
+        pool["datasets"]["__root"]["options"] = root;
+        for (name, options) in datasets {
+            let mut own = pool["datasets"]["root"].clone();
+            own["name"] = json!(name);
+            own["_name"] = json!(format!("p/{name}"));
+            own["mountpoint"] = Value::Null;
+            own["options"] = options.clone();
+            pool["datasets"][*name] = own;
+        }
+        plan_of(&layout)
+    };
+    let none = || json!({"mountpoint": "none"});
+    for (options, hidden) in [
+        (json!({"mountpoint": "/nix"}), Some("/nix/store")),
+        (json!({"mountpoint": "/var"}), Some("/var/empty")),
+        (json!({"mountpoint": "/var", "canmount": "off"}), None),
+        (json!({"mountpoint": "/var", "canmount": "noauto"}), None),
+        (json!({"mountpoint": "legacy"}), None),
+        (json!({"mountpoint": "/data"}), None),
+        (json!({}), None),
+    ] {
+        match (with(none(), &[("x", options.clone())]), hidden) {
+            (Ok(_), None) => {}
+            (Err(error), Some(hidden)) => {
+                assert_eq!(error.path, "zpool.p.datasets.x.options.mountpoint");
+                assert!(error.what.contains(hidden) && error.remedy.contains("mountpoint = \"/"), "{error:?}");
+            }
+            (result, _) => panic!("{options}: {result:?}"),
+        }
+    }
+    // The property is inherited, and a pool has one without saying so.
+    let error = with(json!({"mountpoint": "/"}), &[("var", json!({}))]).unwrap_err();
+    assert!(error.what.contains("/bin/sh") || error.what.contains("at /var"), "{error:?}");
+    let error =
+        with(none(), &[("a", json!({"mountpoint": "/", "canmount": "off"})), ("a/nix", json!({}))]).unwrap_err();
+    assert_eq!(error.path, "zpool.p.datasets.\"a/nix\"");
+    assert!(error.what.contains("p/a/nix at /nix,"), "{error:?}");
+    assert!(with(json!({}), &[("nix", json!({}))]).is_ok(), "that is /p/nix");
+}
+
+#[test]
 fn swap_with_a_random_key_is_not_resumed_from() {
     let mut layout = layout("disko-1.12-json");
     let swap = json!({

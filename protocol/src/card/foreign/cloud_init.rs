@@ -18,6 +18,11 @@ pub fn network_config(bytes: &[u8]) -> Reading {
     let mut found = Found::default();
     not_a(&mut found, &root, "", Kind::Map);
     let inner = root.entries().iter().find(|(key, _)| key == "network").map_or(&root, |(_, inner)| inner);
+    if !std::ptr::eq(inner, &root) {
+        not_a(&mut found, inner, "network", Kind::Map);
+        let beside = root.entries().iter().filter(|(key, _)| key != "network");
+        beside.for_each(|(key, node)| found.ignored(node.line, key));
+    }
     for (key, node) in inner.entries() {
         match key.as_str() {
             "version" if node.text() == Some("2") => {}
@@ -26,7 +31,8 @@ pub fn network_config(bytes: &[u8]) -> Reading {
                 not_a(&mut found, node, key, Kind::Map);
                 node.entries().iter().for_each(|(name, node)| interface(&mut found, name, node));
             }
-            "renderer" => {}
+            // Who would carry it out there; here it is cygnet.
+            "renderer" if node.text().is_some() => {}
             _ => found.ignored(node.line, key),
         }
     }
@@ -34,6 +40,7 @@ pub fn network_config(bytes: &[u8]) -> Reading {
 }
 
 fn interface(found: &mut Found, name: &str, node: &Node) {
+    not_a(found, node, &format!("wifis.{name}"), Kind::Map);
     for (key, node) in node.entries() {
         let of = format!("wifis.{name}.{key}");
         match (key.as_str(), node.text()) {
@@ -82,7 +89,9 @@ impl<'a> AccessPoint<'a> {
                 Some(is) => self.hidden = is,
                 None => found.fault(node.line, "access-points: hidden", "true or false is expected"),
             },
-            ("mode", Some(mode)) => self.of_its_own = mode != "infrastructure",
+            ("mode", Some(mode)) => {
+                self.of_its_own |= mode != "infrastructure";
+            }
             ("key-management", Some(kind)) => self.management = Some((kind, node.line)),
             ("method" | "identity" | "anonymous-identity" | "client-certificate" | "ca-certificate", Some(_)) => {
                 self.has_account = true;
@@ -119,6 +128,10 @@ fn access_point(found: &mut Found, name: &str, node: &Node) {
     for (key, node) in node.entries() {
         if key == "auth" {
             point.has_auth = true;
+            if !matches!(node.value, Value::Map(_)) && !node.is_empty() {
+                // It has some key: not one that is open.
+                return not_a(found, node, "access-points: auth", Kind::Map);
+            }
             node.entries().iter().for_each(|(key, node)| point.take(found, key, node));
         } else {
             point.take(found, key, node);
@@ -172,32 +185,53 @@ pub fn user_data(bytes: &[u8]) -> Reading {
         match (key.as_str(), node.text()) {
             ("hostname", Some(name)) => found.hostname(node.line, key, name),
             ("fqdn", Some(name)) if !named("hostname") => found.hostname(node.line, key, name),
-            ("fqdn" | "manage_etc_hosts" | "preserve_hostname", _) => {}
+            // Who writes the name into /etc/hosts is the image's affair.
+            ("manage_etc_hosts", Some(_)) => {}
+            ("preserve_hostname", Some(word)) if is_false(word) => {}
             // Keys only, as with cygnet.
-            ("ssh_pwauth", Some("false" | "no")) => {}
+            ("ssh_pwauth", Some(word)) if is_false(word) => {}
             ("ssh_authorized_keys" | "ssh-authorized-keys", _) => authorized(&mut found, key, node),
             ("ssh_keys", _) => {
                 for (key, node) in node.entries() {
                     match (key.as_str(), node.text()) {
                         ("ed25519_private", Some(pem)) => found.host_key(node.line, "ssh_keys.ed25519_private", pem),
-                        ("ed25519_public", _) => {}
+                        // It is in the private one.
+                        ("ed25519_public", Some(_)) => {}
                         _ => found.ignored(node.line, format!("ssh_keys.{key}")),
                     }
                 }
             }
-            ("users", _) => node.items().iter().for_each(|node| user(&mut found, node)),
+            ("users", _) => {
+                not_a(&mut found, node, key, Kind::List);
+                node.items().iter().for_each(|node| user(&mut found, node));
+            }
             _ => found.ignored(node.line, key),
         }
     }
     found.reading()
 }
 
+/// As cloud-init's `util.is_false()`.
+fn is_false(word: &str) -> bool {
+    ["false", "no", "off", "0"].contains(&word.trim().to_ascii_lowercase().as_str())
+}
+
 /// There is only root here: whoever may log in as one of the users there may do so as root here.
 fn user(found: &mut Found, node: &Node) {
+    // The image's own user, who has no key.
+    if node.text() == Some("default") {
+        return;
+    }
+    not_a(found, node, "users", Kind::Map);
     for (key, node) in node.entries() {
         match key.as_str() {
             "ssh_authorized_keys" | "ssh-authorized-keys" => authorized(found, key, node),
-            "name" => {}
+            "name" if node.text() == Some("root") => {}
+            "name" => found.fault(
+                node.line,
+                "users: name",
+                "there is only root here; with this user's keys one logs in as root",
+            ),
             _ => found.ignored(node.line, format!("users: {key}")),
         }
     }
@@ -223,7 +257,7 @@ enum Kind {
 fn not_a(found: &mut Found, node: &Node, key: &str, kind: Kind) {
     match (&node.value, kind) {
         (Value::Map(_), Kind::Map) | (Value::List(_), Kind::List) => {}
-        (Value::Alias, _) => found.fault(node.line, key, "references (*name) are not followed"),
+        (Value::Alias, _) => found.fault(node.line, key, "it is a reference (*name) to something that contains it"),
         _ if node.is_empty() => {}
         (_, Kind::Map) => found.fault(node.line, key, "lines with KEY: VALUE are expected"),
         (_, Kind::List) => found.fault(node.line, key, "a list is expected, each line with a - before it"),
@@ -274,6 +308,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_referred_to_is_as_if_it_stood_there() {
+        let text = "wifis:\n  wlan0:\n    regulatory-domain: &c DE\n    access-points: &points\n      home:\n        \
+            auth: &auth {key-management: psk, password: correct horse}\n      attic:\n        auth: *auth\n  wlan1:\n    \
+            regulatory-domain: *c\n    access-points: *points\n";
+        let reading = network_config(text.as_bytes());
+        let keys: Vec<&Key> = reading.config.networks.iter().map(|network| &network.key).collect();
+        assert_eq!(keys, [&Key::Passphrase("correct horse".into()); 2], "{}", told(&reading));
+        assert_eq!(reading.config.country.as_deref(), Some("DE"));
+    }
+
+    #[test]
     fn user_data_gives_a_name_and_keys() {
         let pem: String = PRIVATE.lines().map(|line| format!("    {line}\n")).collect();
         let text = format!(
@@ -305,7 +350,12 @@ mod tests {
             ("#!/bin/sh\nreboot", "not #cloud-config"),
             ("## template: jinja\n#cloud-config\nhostname: x", "not #cloud-config"),
             ("#cloud-config\nhostname: [", "it is no YAML"),
-            ("#cloud-config\nx: &a [1]\nssh_authorized_keys: *a\n", "references (*name) are not followed"),
+            ("#cloud-config\nx: &a [1]\nssh_authorized_keys: *a\n", "line 2: ssh_authorized_keys: it is no public key"),
+            ("#cloud-config\nssh_authorized_keys: &a [*a]\n", "line 2: ssh_authorized_keys: a key as in"),
+            ("#cloud-config\nusers: x", "users: a list is expected"),
+            ("#cloud-config\nusers: [x]", "users: lines with KEY: VALUE"),
+            ("#cloud-config\nhostname: x\nfqdn: y.example.org", "line 3: fqdn: not used"),
+            ("#cloud-config\npreserve_hostname: true", "preserve_hostname: not used"),
             ("#cloud-config\n- hostname", "lines with KEY: VALUE"),
             ("#cloud-config\nssh_authorized_keys: x", "a list is expected"),
         ] {
@@ -314,6 +364,10 @@ mod tests {
         }
         for (text, says) in [
             ("network: {version: 1, config: []}", "only version 2"),
+            ("network: {version: 2}\nwifis: {}\n", "line 2: wifis: not used"),
+            ("wifis: {wlan0: x}\n", "line 1: wifis.wlan0: lines with KEY"),
+            ("wifis: {wlan0: {access-points: {x: {auth: hunter2}}}}\n", "access-points: auth: lines with KEY"),
+            ("wifis: {wlan0: {match: {name: wl*}}}\n", "wifis.wlan0.match: not used"),
             ("wifis:\n  wlan0:\n    access-points:\n      x: *y\n", "it is no YAML"),
             ("wifis:\n  wlan0:\n    access-points:\n      x: hunter2\n", "line 4: access-points: lines with KEY"),
             ("wifis:\n  wlan0:\n    access-points:\n      x:\n        password: \"hunter2hun", "it is no YAML"),

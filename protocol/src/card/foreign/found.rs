@@ -90,13 +90,16 @@ impl Found {
         if self.0.config.networks.len() >= MAX_NETWORKS {
             return self.fault(line, key, format!("{MAX_NETWORKS} networks at most"));
         }
-        if self.0.config.networks.iter().any(|known| known.ssid == ssid) {
-            return self.fault(line, key, "another network has the same name; that one is taken");
-        }
+        let other = self.0.config.networks.iter().find(|known| known.ssid == ssid).cloned();
         match Key::of(written.secret.filter(|_| !written.open), None, written.open) {
             Ok(access) => {
                 let network = Network { ssid, key: access, hidden: written.hidden, priority: written.priority };
-                self.0.config.networks.push(network);
+                match other {
+                    // The same once more, as for a second radio.
+                    Some(other) if other == network => {}
+                    Some(_) => self.fault(line, key, "another network has the same name; that one is taken"),
+                    None => self.0.config.networks.push(network),
+                }
             }
             Err("it needs a passphrase, a pmk, or open = true") => {
                 self.fault(line, key, "it has no passphrase and does not say that it is open");

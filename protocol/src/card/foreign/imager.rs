@@ -15,6 +15,17 @@ pub enum Dialect {
     Custom,
 }
 
+impl Dialect {
+    /// `config_version`, which is a text in the one and a number in the other (`init_config` of raspberrypi-sys-mods).
+    fn is_version(self, value: &DeValue<'_>) -> bool {
+        match (self, value) {
+            (Dialect::Preseed, DeValue::String(text)) => text == "1" || text.starts_with("1."),
+            (_, DeValue::Integer(number)) => number.as_str() == "1",
+            _ => false,
+        }
+    }
+}
+
 type Value<'a> = Spanned<DeValue<'a>>;
 
 /// Reads it.
@@ -32,7 +43,10 @@ pub fn read(bytes: &[u8], dialect: Dialect) -> Reading {
     for (section, value) in table.get_ref() {
         let (name, at) = (section.get_ref().as_ref(), line(section.span().start));
         match (name, value.get_ref()) {
-            ("config_version", _) => {}
+            ("config_version", value) if dialect.is_version(value) => {}
+            ("config_version", _) => {
+                found.fault(at, name, "it is another version than is known; what is known of it is taken")
+            }
             ("wlan", DeValue::Table(keys)) => network(&mut found, keys, at, &line, dialect),
             ("system" | "ssh", DeValue::Table(keys)) => {
                 for (key, value) in keys {
@@ -49,8 +63,18 @@ pub fn read(bytes: &[u8], dialect: Dialect) -> Reading {
                             }
                         }
                         // Keys only, and always on: as with cygnet.
-                        ("ssh.enabled" | "ssh.password_authentication", DeValue::Boolean(_)) => {}
-                        ("system.hostname" | "ssh.authorized_keys", _) => {
+                        ("ssh.enabled", DeValue::Boolean(true))
+                        | ("ssh.password_authentication", DeValue::Boolean(false)) => {}
+                        ("ssh.enabled", DeValue::Boolean(false)) => {
+                            found.fault(at, of, "ssh is always on here, for those whose keys are authorized");
+                        }
+                        ("ssh.password_authentication", DeValue::Boolean(true)) => {
+                            found.fault(at, of, "only keys let somebody in here");
+                        }
+                        (
+                            "system.hostname" | "ssh.authorized_keys" | "ssh.enabled" | "ssh.password_authentication",
+                            _,
+                        ) => {
                             found.fault(at, of, "the value is of another kind than expected");
                         }
                         _ => found.ignored(at, of),

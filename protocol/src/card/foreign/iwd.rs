@@ -1,5 +1,6 @@
-//! `/var/lib/iwd/NAME.psk` and `NAME.open` (iwd.network(5)). The network's name is the file's.
+//! `/var/lib/iwd/NAME.psk` and `NAME.open` (iwd.network(5); storage.c and network.c of iwd). The network's name is the file's.
 
+use super::found::NOT_USED;
 use super::keyfile;
 use super::{fault, reading, refused, too_long};
 use crate::card::config::CardConfig;
@@ -17,7 +18,7 @@ pub fn read(file_name: &str, bytes: &[u8]) -> Reading {
         Err(why) => return refused(why),
     };
     let (entries, mut faults) = keyfile::entries(bytes);
-    let (mut passphrase, mut pmk, mut hidden) = (None, None, false);
+    let (mut passphrase, mut pmk, mut hidden, mut by_hand) = (None, None, false, false);
     for entry in &entries {
         let taken = match (entry.group.as_str(), entry.key.as_str()) {
             ("Security", "Passphrase") => entry.text().map(|text| passphrase = Some(text)),
@@ -25,9 +26,12 @@ pub fn read(file_name: &str, bytes: &[u8]) -> Reading {
             ("Security", "EncryptedSecurity" | "EncryptedSalt") => {
                 Err("iwd has encrypted it with a key of that machine (systemd credentials)")
             }
-            ("Settings", "Hidden") => entry.is_true().map(|is| hidden = is),
-            // SAE-PT-Group19 and the like are made of the passphrase; addresses and roaming are that machine's.
-            _ => Ok(()),
+            ("Settings", "Hidden") => entry.is_true_in_any_case().map(|is| hidden = is),
+            // Its older name is still read.
+            ("Settings", "AutoConnect" | "Autoconnect") => entry.is_true_in_any_case().map(|is| by_hand = !is),
+            // iwd makes these of the passphrase.
+            ("Security", key) if key.starts_with("SAE-PT-Group") => Ok(()),
+            _ => Err(NOT_USED),
         };
         if let Err(why) = taken {
             faults.push(fault(entry.line, entry.key.clone(), why));
@@ -39,6 +43,14 @@ pub fn read(file_name: &str, bytes: &[u8]) -> Reading {
     }
     let mut config = CardConfig::default();
     match Key::of(passphrase, pmk, open) {
+        // As with NetworkManager.
+        Ok(_) if by_hand => {
+            faults.push(fault(
+                1,
+                format!("“{ssid}”"),
+                "it is joined by hand only there (AutoConnect=false), and not taken",
+            ));
+        }
         Ok(key) => config.networks.push(Network { ssid, key, hidden, priority: 0 }),
         Err(why) => faults.push(fault(1, format!("“{ssid}”"), why)),
     }
@@ -52,11 +64,18 @@ fn network_name(file_name: &str) -> Result<(Ssid, bool), String> {
         "psk" => false,
         "open" => true,
         "8021x" => return Err("a network with accounts (802.1X) can't be carried over".into()),
+        "hotspot" => return Err("a network of Hotspot 2.0 can't be carried over".into()),
         _ => return Err("its name does not end with .psk or .open".into()),
     };
     let octets = match name.strip_prefix('=') {
         Some(hex) => unhex(hex).ok_or("after the = in its name there must be hex digits")?,
-        None => name.as_bytes().to_vec(),
+        // iwd itself reads no other name.
+        None if name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_ ".contains(&b)) => name.as_bytes().to_vec(),
+        None => {
+            return Err("iwd reads no file of this name: a network's name with other characters than letters, digits, blank, - \
+                        and _ is written as = and hex digits"
+                .into());
+        }
     };
     Ssid::new(octets).map(|ssid| (ssid, open)).map_err(|error| error.to_string())
 }
@@ -77,13 +96,18 @@ mod tests {
         };
         let (kind, security) = match &network.key {
             Key::Open => ("open", String::new()),
-            Key::Passphrase(text) => {
-                ("psk", format!("[Security]\nPassphrase={}\nPreSharedKey={}\n", escaped(text), "ab".repeat(32)))
-            }
+            Key::Passphrase(text) => (
+                "psk",
+                format!(
+                    "[Security]\nPassphrase={}\nPreSharedKey={}\nSAE-PT-Group19=00ff\n",
+                    escaped(text),
+                    "ab".repeat(32)
+                ),
+            ),
             Key::Pmk(octets) => ("psk", format!("[Security]\nPreSharedKey={}\n", hex(octets))),
         };
         let settings = if network.hidden { "[Settings]\nHidden=true\n" } else { "" };
-        (format!("{name}.{kind}"), format!("{settings}{security}SAE-PT-Group19=00ff\n").into_bytes())
+        (format!("{name}.{kind}"), format!("{settings}{security}").into_bytes())
     }
 
     #[test]
@@ -105,6 +129,11 @@ mod tests {
             ("x.8021x", "", "802.1X"),
             ("x", "", ".psk"),
             ("=zz.psk", "", "hex"),
+            ("caf\u{e9}.psk", "[Security]\nPassphrase=hunter2hunter2\n", "iwd reads no file of this name"),
+            ("x.psk", "[Security]\nPassphrase=hunter2hunter2\n[Settings]\nAutoConnect=FALSE\n", "by hand"),
+            ("x.psk", "[Settings]\nHidden=yes\n", "line 2: Hidden: true or false"),
+            ("x.psk", "[IPv4]\nAddress=hunter2\n", "line 2: Address: not used"),
+            ("x.hotspot", "", "Hotspot 2.0"),
             ("x.psk", "[Security]\nPassphrase=hunter2\n", "8 to 63"),
             ("x.psk", "[Security]\nEncryptedSecurity=hunter2hunter2\n", "encrypted"),
             ("x.psk", "hunter2hunter2", "neither"),

@@ -69,6 +69,16 @@ impl Entry<'_> {
         String::from_utf8(self.octets()?).map_err(|_| "it is no UTF-8 text")
     }
 
+    /// As iwd's `l_settings_get_bool()`: in any case, 1 and 0.
+    pub fn is_true_in_any_case(&self) -> Result<bool, &'static str> {
+        let value = self.raw.trim_ascii_end();
+        match value {
+            _ if value.eq_ignore_ascii_case(b"true") || value == b"1" => Ok(true),
+            _ if value.eq_ignore_ascii_case(b"false") || value == b"0" => Ok(false),
+            _ => Err("true or false is expected"),
+        }
+    }
+
     /// `true`, `false`, or what GLib takes for them.
     pub fn is_true(&self) -> Result<bool, &'static str> {
         match self.raw.trim_ascii_end() {

@@ -1,8 +1,8 @@
 //! Files of other programs that say the same things: those of other installers on the same FAT partition, used for what
 //! `cygnet.toml` does not say, and those in which a laptop keeps its networks. Parsed as those programs do, never run or sourced.
 //!
-//! Each reader gives what is good of a file, and each key that is not used with its line; never a value. What does not concern
-//! a Pi's first boot (addresses, drivers, DNS) is passed over.
+//! Each reader gives what is good of a file, and each key that is not used with its line; never a value. Nothing is silent
+//! but comments, and what means the same with cygnet or nothing elsewhere.
 
 pub mod cloud_init;
 pub mod custom_toml;
@@ -17,10 +17,41 @@ mod field;
 mod found;
 mod imager;
 mod keyfile;
+#[cfg(test)]
+mod silent;
 mod yaml;
 
 use super::config::CardConfig;
 use super::read::{Fault, MAX_FAULTS, Reading};
+
+/// A reader of a kind of file.
+pub type Reader = fn(&[u8]) -> Reading;
+
+/// Which file on a card is read how, besides `cygnet.toml`; what two of them say is taken from the first. A name that begins
+/// with `*` is any that ends so.
+pub const ON_CARD: &[(&str, Reader)] = &[
+    ("rpi-preseed.toml", rpi_preseed::read),
+    ("network-config", cloud_init::network_config),
+    ("user-data", cloud_init::user_data),
+    ("custom.toml", custom_toml::read),
+    ("dietpi-wifi.txt", dietpi::read),
+    ("dietpi.txt", dietpi::read),
+    ("wpa_supplicant.conf", wpa_supplicant::read),
+    ("*.nmconnection", networkmanager::read),
+];
+
+/// The reader of the file with this name in the root directory of a card's FAT partition, `cygnet.toml` among them, and its
+/// rank: the lowest goes first.
+pub fn reader_of(name: &str) -> Option<(usize, Reader)> {
+    // FAT has no case, and macOS writes a second file `._NAME` beside each.
+    let name = name.to_ascii_lowercase();
+    let fits = |pattern: &str| match pattern.strip_prefix('*') {
+        Some(end) => name.ends_with(end) && !name.starts_with('.'),
+        None => name == pattern,
+    };
+    let all = std::iter::once((super::FILE, super::read as Reader)).chain(ON_CARD.iter().copied());
+    all.enumerate().find(|(_, (pattern, _))| fits(pattern)).map(|(rank, (_, reader))| (rank, reader))
+}
 
 /// Files of text with lines: a byte order mark and CR LF are as good as none; the rest may be any bytes.
 fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {

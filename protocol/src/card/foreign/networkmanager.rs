@@ -1,5 +1,9 @@
 //! NetworkManager's key files: `/etc/NetworkManager/system-connections/*.nmconnection` (nm-settings-keyfile(5)).
+//!
+//! A setting that means what cygnet does anyway, or only something to that machine, is [`Found::same`]; any other that is not
+//! taken is told.
 
+use super::found::NOT_USED;
 use super::keyfile::{self, Entry};
 use super::{fault, reading, refused, too_long};
 use crate::card::config::CardConfig;
@@ -67,9 +71,30 @@ impl Found {
             ("wifi-security", "key-mgmt") => self.key_management = Some(entry.text()?),
             // NMSettingSecretFlags: a desktop's keyring has it, or a person.
             ("wifi-security", "psk-flags") => self.asked_for = !matches!(entry.raw, b"0" | b""),
-            _ => {}
+            (group, key) if Self::same(group, key, entry.raw.trim_ascii_end()) => {}
+            _ => return Err(NOT_USED),
         }
         Ok(())
+    }
+
+    /// What is the same with cygnet, or means nothing elsewhere.
+    fn same(group: &str, key: &str, value: &[u8]) -> bool {
+        match (group, key) {
+            // Nothing is said.
+            _ if value.is_empty() => true,
+            // The connection's own name, and who may use it there.
+            ("connection", "id" | "uuid" | "timestamp" | "permissions" | "autoconnect-retries") => true,
+            // Whom it has seen.
+            ("wifi", "seen-bssids") => true,
+            // Each access point says these itself.
+            ("wifi-security", "proto" | "pairwise" | "group" | "pmf" | "wps-method") => true,
+            ("wifi-security", "auth-alg") => value == b"open",
+            ("ipv4" | "ipv6", "method") => value == b"auto",
+            // How a machine makes its own address.
+            ("ipv6", "addr-gen-mode" | "ip6-privacy") => true,
+            ("ipv4" | "ipv6", "may-fail") => value == b"true",
+            _ => false,
+        }
     }
 
     fn network(self) -> Result<Network, String> {
@@ -189,6 +214,9 @@ mod tests {
             ("[wifi]\nssid=x\n[wifi-security]\nkey-mgmt=none\nwep-key0=hunter2\n", "WEP"),
             ("[wifi]\nhidden=hunter2\nssid=x\n", "true or false"),
             ("[wifi]\nhidden=true\n", "no ssid"),
+            ("[wifi]\nssid=x\nmac-address=hunter2\n", "line 3: mac-address: not used"),
+            ("[wifi]\nssid=x\n[ipv4]\nmethod=manual\naddress1=hunter2\n", "line 5: address1: not used"),
+            ("[wifi]\nssid=x\n[ipv4]\nmethod=manual\n", "line 4: method: not used"),
             ("", "no connection"),
         ] {
             let said: Vec<String> = read(text.as_bytes()).faults.iter().map(ToString::to_string).collect();

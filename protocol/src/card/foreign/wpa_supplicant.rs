@@ -1,5 +1,6 @@
 //! `wpa_supplicant.conf` (wpa_supplicant.conf(5), config_file.c and config.c of wpa_supplicant 2.11).
 
+use super::found::NOT_USED;
 use super::{fault, lines, reading, too_long};
 use crate::card::config::CardConfig;
 use crate::card::read::{Fault, Reading};
@@ -38,8 +39,9 @@ pub fn read(bytes: &[u8]) -> Reading {
                 Some(open)
             }
             None if value == b"{" => {
-                // cred={ is for Hotspot 2.0, blob-base64-NAME={ holds certificates.
-                let joins = key == "network";
+                // cred={ is for Hotspot 2.0, blob-base64-NAME={ holds certificates. strcmp(pos, "network={") there: not a
+                // blank more.
+                let joins = text == b"network={";
                 if !joins {
                     faults.push(fault(line, key, "such a block is not taken over; only network={ is"));
                 }
@@ -62,6 +64,8 @@ pub fn read(bytes: &[u8]) -> Reading {
                     }
                 } else if key.is_empty() {
                     faults.push(fault(line, "", "it is neither key=value nor a block"));
+                } else if !(GLOBAL.contains(&key.as_str()) || key == "ap_scan" && value == b"1") {
+                    faults.push(fault(line, key, NOT_USED));
                 }
                 None
             }
@@ -73,6 +77,11 @@ pub fn read(bytes: &[u8]) -> Reading {
     config.networks.sort_by_key(|network| std::cmp::Reverse(network.priority));
     reading(config, faults)
 }
+
+/// Global settings that mean something to that machine's own programs only.
+const GLOBAL: &[&str] = &["ctrl_interface", "ctrl_interface_group", "update_config", "p2p_disabled"];
+/// Of a network: its name there, and what each access point says itself.
+const SAME: &[&str] = &["id_str", "proto", "pairwise", "group", "ieee80211w"];
 
 /// As wpa_config_get_line(): a `#` within quotes is none.
 fn without_comment(line: &[u8]) -> &[u8] {
@@ -121,9 +130,12 @@ impl Block {
             "scan_ssid" => self.hidden = number(value)? == 1,
             "priority" => self.priority = number(value)?,
             "disabled" => self.disabled = number(value)? != 0,
+            "auth_alg" if value == b"OPEN" => {}
+            "auth_alg" if value.starts_with(b"SHARED") => self.wep = true,
             "" => return Err("it is no key=value"),
-            // bssid, freq_list, proto, pairwise, id_str…: how that machine likes to join it.
-            _ => {}
+            _ if SAME.contains(&key) => {}
+            // bssid, freq_list…: how that machine likes to join it.
+            _ => return Err(NOT_USED),
         }
         Ok(())
     }
@@ -171,6 +183,9 @@ impl Block {
         }
         let psk = ["WPA-PSK", "WPA-PSK-SHA256", "FT-PSK", "SAE", "FT-SAE", "SAE-EXT-KEY"].iter().any(|name| has(name));
         let open = !psk && has("NONE");
+        if !psk && has("OWE") {
+            return Err(format!("“{ssid}” is Enhanced Open (OWE), which is not supported"));
+        }
         if !psk && !open {
             return Err(format!("“{ssid}” is joined in a way (key_mgmt) that can't be carried over"));
         }
@@ -193,7 +208,13 @@ impl Block {
 fn passphrase(value: &[u8]) -> Result<String, &'static str> {
     match value.first() {
         // Quotes within it need no escape: the last one ends it.
-        Some(b'"') => text(octets(value)?),
+        Some(b'"') => match text(octets(value)?)? {
+            // wpa_config_parse_psk(): the key itself stands there without.
+            long if long.len() > 63 => {
+                Err("in quotes it has 8 to 63 characters; 64 hex digits stand there without quotes")
+            }
+            text => Ok(text),
+        },
         _ if value.len() == 64 => text(value.to_vec()),
         _ => Err("it is neither in quotes nor 64 hex digits"),
     }
@@ -357,6 +378,12 @@ mod tests {
             ("country=Germany", "line 1: country: two letters"),
             ("network={\npsk=\"hunter2hunter2\"\n}", "no ssid"),
             ("hunter2", "neither"),
+            ("network = {\nssid=\"x\"\npsk=\"hunter2hunter2\"\n}", "line 1: network: such a block"),
+            ("network={\nssid=\"x\"\nkey_mgmt=OWE\n}", "Enhanced Open"),
+            ("network={\nssid=\"x\"\nkey_mgmt=NONE\nauth_alg=SHARED\n}", "WEP"),
+            ("network={\nssid=\"x\"\nbssid=hunter2\n}", "line 3: bssid: not used"),
+            ("ap_scan=2\nsae_pwe=hunter2\n", "line 2: sae_pwe: not used"),
+            (&format!("network={{\nssid=\"x\"\npsk=\"{}\"\n}}", "ab".repeat(32)), "line 3: psk: in quotes"),
         ] {
             let said: Vec<String> = read(text.as_bytes()).faults.iter().map(ToString::to_string).collect();
             assert!(said.iter().any(|fault| fault.contains(says)), "{text}: {said:?}");
