@@ -63,7 +63,7 @@ pub fn fault_of(error: &anyhow::Error) -> Fault {
             code,
             format!("{} failed.", capital(&what)),
             cause,
-            "See whether the name is right, and whether it is there and may be read by you; a program that is missing has to be installed.",
+            "See whether the name is right, and whether it is there and may be read or written by you; a program that is missing has to be installed.",
         );
     }
     Fault::new(

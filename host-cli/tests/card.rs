@@ -458,7 +458,7 @@ fn root_follows_nobodys_links() {
     std::fs::write(roots.join("known_hosts"), "root's\n").unwrap();
 
     symlink(&roots, state.join("cygnet")).unwrap();
-    let (_, stderr) = behind_sudo(1);
+    let (_, stderr) = behind_sudo(22);
     assert!(stderr.contains("known_hosts") && stderr.contains("ermission denied"), "{stderr}");
     assert_eq!(std::fs::read_dir(&roots).unwrap().count(), 1);
     assert_eq!(std::fs::read_to_string(roots.join("known_hosts")).unwrap(), "root's\n");
