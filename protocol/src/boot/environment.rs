@@ -181,9 +181,12 @@ impl Environment {
     }
 }
 
+/// Variables, and whether they are the image's own.
+type Base<'a> = (&'a [(String, String)], bool);
+
 /// What the environment is made from: the binary's, or the image's own, which U-Boot takes in its place with all that is in it. Addresses are
 /// in it, for one, moved by whoever found that the kernel lies over the initial RAM disk.
-fn base<'a>(build: &'a Build, there: Option<&'a Environment>) -> Result<(&'a [(String, String)], bool), NoSwitch> {
+fn base<'a>(build: &'a Build, there: Option<&'a Environment>) -> Result<Base<'a>, NoSwitch> {
     let Some(there) = there else { return Ok((&build.defaults, false)) };
     // Of whatever release of cygnet.
     if there.get("cygnet_read").is_some() {
