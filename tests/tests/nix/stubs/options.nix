@@ -118,6 +118,8 @@ in
       package = of types.package null;
       packages = packages;
       services = of (types.attrsOf unit) { };
+      # Since NixOS 25.11.
+      settings.Manager = of (types.attrsOf types.anything) { };
       network.wait-online.enable = on true;
     };
     users.mutableUsers = on true;
