@@ -8,7 +8,11 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// After so long without an answer the access point is restarted, as a person restarts a router: on a slow machine the simulated one
+/// loses a station in the handshake that goes on to believe it is associated.
+pub const KICK: Duration = Duration::from_secs(300);
 
 /// How `cygnet` is run.
 #[derive(Debug, Clone)]
@@ -83,20 +87,24 @@ impl Site {
         });
         pi.let_it_reboot()?;
         let console = pi.serial()?.from_now_on();
-        let mut started_again = false;
+        let mut started = None::<Instant>;
         let status = loop {
             if let Some(status) = child.try_wait().context("waiting for cygnet")? {
                 break status;
             }
             ensure!(pi.is_on(), "the Pi went off:\n{}", console.last_lines());
-            if !started_again && console.wait(says::TRIAL, Duration::ZERO).is_ok() {
-                started_again = true;
+            if started.is_none() && console.wait(says::TRIAL, Duration::ZERO).is_ok() {
                 rebooted(pi)?;
+                started = Some(Instant::now());
+            } else if started.is_some_and(|since| since.elapsed() > KICK) {
+                eprintln!("virtual Pi: nothing came through the air for {} s; once more", KICK.as_secs());
+                rebooted(pi)?;
+                started = Some(Instant::now());
             }
             std::thread::sleep(Duration::from_millis(200));
         };
         ensure!(status.success(), "cygnet install ended with {status}");
-        ensure!(started_again, "the Pi has not begun a trial");
+        ensure!(started.is_some(), "the Pi has not begun a trial");
         let summary = lines.join().ok().flatten().context("finding the summary in cygnet's output")?;
         serde_json::from_str(&summary).context("parsing cygnet's summary")
     }

@@ -6,6 +6,7 @@
 use super::whole::home;
 use super::{BOOT, SSD, Scenario, State, World};
 use crate::patience;
+use crate::site::KICK;
 use crate::storm;
 use anyhow::{Context, Result, bail, ensure};
 use cygnet_protocol::boot::environment::says;
@@ -94,9 +95,19 @@ impl World {
     fn comes_up(&mut self, said: &str) -> Result<()> {
         let pi = self.pi()?;
         pi.wait_serial(said, BOOT).with_context(|| format!("waiting for U-Boot to say {said:?}"))?;
-        // The access point is part of the Pi, and starts with it.
-        pi.air().set(&home())?;
-        pi.wait_ssh(BOOT).context("logging in")
+        self.log_in()
+    }
+
+    /// Logs in through the air. The access point is part of the Pi, and starts with it.
+    fn log_in(&mut self) -> Result<()> {
+        let pi = self.pi()?;
+        for _ in 0..3 {
+            pi.air().set(&home())?;
+            if pi.wait_ssh(KICK).is_ok() {
+                return Ok(());
+            }
+        }
+        pi.wait_ssh(KICK).context("logging in")
     }
 
     fn on_card(&mut self) -> Result<()> {
@@ -142,8 +153,7 @@ impl World {
 
 fn story(world: &mut World) -> Result<()> {
     world.try_ssd()?;
-    world.pi()?.air().set(&home())?;
-    world.pi()?.wait_ssh(BOOT).context("logging in on the system on trial")?;
+    world.log_in().context("logging in on the system on trial")?;
     let shown = world.shown()?;
     ensure!(shown.contains("ssd") && shown.contains("trial"), "it does not say that it is on trial: {shown}");
     world.pi()?.sh("cygnetd confirm").context("confirming the trial")?;
@@ -230,8 +240,7 @@ fn no_network(world: &mut World) -> Result<()> {
 
 fn reset(world: &mut World) -> Result<()> {
     world.try_ssd()?;
-    world.pi()?.air().set(&home())?;
-    world.pi()?.wait_ssh(BOOT).context("logging in on the system on trial")?;
+    world.log_in().context("logging in on the system on trial")?;
     // Its log is written down each 15 s.
     let deadline = Instant::now() + patience::SOON;
     let log = "ls /boot/cygnet/trial.log /boot/firmware/cygnet/trial.log 2>/dev/null | grep .";
