@@ -3,12 +3,12 @@
 //! The card's agent reads it there without importing a pool. Passphrases that this system was given are struck out.
 
 use super::confirm::was_changed;
-use crate::firmware::replace;
+use crate::firmware::{Firmware, replace};
 use crate::identity;
 use crate::report::redact;
 use crate::run::capture;
-use cygnet_protocol::boot::DIRECTORY;
 use cygnet_protocol::boot::trial::{End, LOG, Log, MOST};
+use cygnet_protocol::boot::{DIRECTORY, SWITCH, menu};
 use cygnet_protocol::online::settings::{Key, Settings};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::fs::{self, File};
@@ -94,6 +94,7 @@ fn secrets(carried: &Path) -> Vec<String> {
 enum Boot {
     Theirs(PathBuf),
     Ours,
+    Found(Firmware),
 }
 
 impl Boot {
@@ -107,16 +108,29 @@ impl Boot {
         let device = PLACES.into_iter().find_map(|place| device(&fstab, place));
         let device =
             device.ok_or_else(|| io::Error::other("/boot is not on a FAT partition; there is no log of the trial"))?;
+        if !device.exists() {
+            // A system that gave up before udev ran has no links to its partitions.
+            return Boot::search(not_the_cards);
+        }
         fs::create_dir_all(OURS)?;
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         mount(device, OURS, "vfat", flags, c"umask=0077")?;
         Ok(Boot::Ours)
     }
 
+    /// The one of these FAT partitions that has a menu of U-Boot's.
+    fn search(candidates: impl FnOnce() -> Vec<Firmware>) -> io::Result<Self> {
+        let mut found = candidates().into_iter().filter(|fat| fat.path().join(menu::FILE).is_file());
+        let mut fat = found.next().ok_or_else(|| io::Error::other("no FAT partition has a menu of U-Boot's"))?;
+        fat.make_writable().map_err(io::Error::other)?;
+        Ok(Boot::Found(fat))
+    }
+
     fn path(&self) -> &Path {
         match self {
             Boot::Theirs(path) => path,
             Boot::Ours => Path::new(OURS),
+            Boot::Found(fat) => fat.path(),
         }
     }
 }
@@ -127,6 +141,14 @@ impl Drop for Boot {
             let _ = unmount(OURS, UnmountFlags::DETACH);
         }
     }
+}
+
+/// The FAT partitions of every disk but the card, whose own is known by its switch.
+fn not_the_cards() -> Vec<Firmware> {
+    let disks = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let names = disks.map(|disk| format!("/dev/{}", disk.file_name().to_string_lossy()));
+    let all = names.filter(|disk| super::back::is_disk(disk)).flat_map(|disk| Firmware::all_fat(&disk));
+    all.filter(|fat| !fat.path().join(DIRECTORY).join(SWITCH).exists()).collect()
 }
 
 fn is_fat(mountinfo: &str, place: &str) -> bool {

@@ -297,7 +297,7 @@ fn refused(world: &mut World) -> Result<()> {
     };
     world.pi()?.sh(&protect("ro"))?;
     world.expect(&["boot", &host, "--trial", "--yes"], 50, &["write-protected"])?;
-    world.pi()?.sh("blockdev --setrw /dev/disk/by-id/virtio-CYGCARD-part1")?;
+    world.pi()?.sh("blockdev --setrw /dev/disk/by-id/virtio-CYGCARD-part1 && mount -o remount,rw /boot/firmware")?;
     world.expect(&["boot", &host, "--trial", "--no-reboot"], 0, &[])?;
     // A sector that says nothing is the card.
     world.pi()?.sh(&on_fat("printf torn > cygnet/boot"))?;
