@@ -4,8 +4,6 @@ use super::confirm::was_changed;
 use super::file::{self, Reading};
 use super::place;
 use crate::agent::Agent;
-use crate::firmware::Firmware;
-use crate::inspect;
 use cygnet_protocol::boot::DIRECTORY;
 use cygnet_protocol::boot::trial::{Found, LOG, Log, MOST, cause, fault, is_of};
 use cygnet_protocol::event::EventKind;
@@ -71,17 +69,7 @@ fn judge(reading: Reading, log: Option<&Log>, panic: bool) -> Option<(Fault, Vec
 
 /// The first log on a FAT partition of another disk, mounted read-only for that.
 fn find_log() -> Option<Log> {
-    let running = inspect::running_disk_set();
-    let disks = fs::read_dir("/sys/block").into_iter().flatten().flatten();
-    let names = disks.map(|disk| format!("/dev/{}", disk.file_name().to_string_lossy()));
-    let others = names.filter(|disk| !running.contains(disk) && is_disk(disk));
-    others.flat_map(|disk| Firmware::all_fat(&disk)).find_map(|fat| read(fat.path()))
-}
-
-/// Whether that is a disk on which a system may be.
-pub(super) fn is_disk(disk: &str) -> bool {
-    let name = disk.trim_start_matches("/dev/");
-    ["sd", "nvme", "vd", "mmcblk"].iter().any(|start| name.starts_with(start)) && !name.contains("boot")
+    place::fat_of_others().find_map(|fat| read(fat.path()))
 }
 
 fn read(fat: &Path) -> Option<Log> {
@@ -133,11 +121,5 @@ mod tests {
         assert!(!panicked(pstore.path()) && !panicked(&pstore.path().join("none")));
         fs::write(pstore.path().join("dmesg-ramoops-0"), "Panic#1\n<0>Kernel panic - not syncing: VFS").unwrap();
         assert!(panicked(pstore.path()));
-    }
-
-    #[test]
-    fn other_devices_are_no_disks() {
-        assert!(is_disk("/dev/sda") && is_disk("/dev/nvme0n1") && is_disk("/dev/vdb"));
-        assert!(!is_disk("/dev/zram0") && !is_disk("/dev/loop0") && !is_disk("/dev/mmcblk1boot0"));
     }
 }

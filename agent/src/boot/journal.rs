@@ -145,9 +145,7 @@ impl Drop for Boot {
 
 /// The FAT partitions of every disk but the card, whose own is known by its switch.
 fn not_the_cards() -> Vec<Firmware> {
-    let disks = fs::read_dir("/sys/block").into_iter().flatten().flatten();
-    let names = disks.map(|disk| format!("/dev/{}", disk.file_name().to_string_lossy()));
-    let all = names.filter(|disk| super::back::is_disk(disk)).flat_map(|disk| Firmware::all_fat(&disk));
+    let all = super::place::fat_partitions(|_| true);
     all.filter(|fat| !fat.path().join(DIRECTORY).join(SWITCH).exists()).collect()
 }
 

@@ -3,12 +3,12 @@
 //! It is for the card's system, when the one on the SSD does not come up. The menu is changed only for whoever names the digest of
 //! the one that was shown, and only on a disk that this system does not run from. NixOS writes the file anew at its next switch.
 
-use crate::firmware::{Firmware, replace};
-use crate::inspect;
+use super::place;
+use crate::firmware::replace;
 use cygnet_protocol::boot::menu::{self, MOST, Menu, MenuError};
 use cygnet_protocol::fault::{Fault, FaultCode, sentence};
 use rustix::fs::{Mode, OFlags, open};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::process::ExitCode;
@@ -48,7 +48,7 @@ pub fn run(wish: &Wish) -> ExitCode {
 
 fn carry_out(wish: &Wish) -> Result<Vec<String>, Fault> {
     let mut found = Vec::new();
-    for mut fat in others() {
+    for mut fat in place::fat_of_others() {
         let Some((file, seen)) = read(fat.path()) else { continue };
         match wish {
             Wish::Show => found.push(line(&fat.partition, &seen)),
@@ -78,15 +78,6 @@ fn line(partition: &str, menu: &Menu) -> String {
     let mut record = serde_json::to_value(menu).unwrap_or_default();
     record["partition"] = partition.into();
     record.to_string()
-}
-
-/// The FAT partitions of every disk that this system does not run from.
-fn others() -> Vec<Firmware> {
-    let running = inspect::running_disk_set();
-    let disks = fs::read_dir("/sys/block").into_iter().flatten().flatten();
-    let names = disks.map(|disk| format!("/dev/{}", disk.file_name().to_string_lossy()));
-    let others = names.filter(|disk| !running.contains(disk) && super::back::is_disk(disk));
-    others.flat_map(|disk| Firmware::all_fat(&disk)).collect()
 }
 
 /// The menu on a file system, and the bytes that it was read from.
@@ -143,6 +134,7 @@ fn no_menu() -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn a_menu_is_changed_beside_the_old_one() {

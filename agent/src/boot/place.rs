@@ -20,6 +20,25 @@ pub enum Runs {
     Ssd,
 }
 
+/// The FAT partitions of all disks whose name in `/dev` is wanted, mounted read-only one after the other.
+pub fn fat_partitions(wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = Firmware> {
+    let disks = fs::read_dir(BLOCK).into_iter().flatten().flatten();
+    let names = disks.map(|disk| format!("/dev/{}", disk.file_name().to_string_lossy()));
+    names.filter(move |disk| is_disk(disk) && wanted(disk)).flat_map(|disk| Firmware::all_fat(&disk))
+}
+
+/// The same of every disk that this system does not run from.
+pub fn fat_of_others() -> impl Iterator<Item = Firmware> {
+    let running = inspect::running_disk_set();
+    fat_partitions(move |disk| !running.contains(disk))
+}
+
+/// Whether that is a disk on which a system may be.
+fn is_disk(disk: &str) -> bool {
+    let name = disk.trim_start_matches("/dev/");
+    ["sd", "nvme", "vd", "mmcblk"].iter().any(|start| name.starts_with(start)) && !name.contains("boot")
+}
+
 /// The card's first partition, mounted read-only, and which system runs.
 pub fn open(board: &str) -> Result<(Firmware, Runs), Fault> {
     let running = inspect::running_disk_set();
@@ -68,6 +87,12 @@ fn cards<'a>(board: &str, disks: &'a BTreeSet<String>, kind: &dyn Fn(&str) -> St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_devices_are_no_disks() {
+        assert!(is_disk("/dev/sda") && is_disk("/dev/nvme0n1") && is_disk("/dev/vdb"));
+        assert!(!is_disk("/dev/zram0") && !is_disk("/dev/loop0") && !is_disk("/dev/mmcblk1boot0"));
+    }
 
     #[test]
     fn the_card_is_known_by_its_controller() {

@@ -5,6 +5,7 @@
 
 use crate::error::{fault, tail};
 use crate::ssh::Target;
+use crate::ssh::remote::root_command as as_root;
 use anyhow::{Context, Result};
 use cygnet_protocol::boot::switch::Switch;
 use cygnet_protocol::fault::FaultCode;
@@ -60,12 +61,6 @@ pub fn confirm(target: &Target, ssh: &dyn Fn(&str) -> Result<Output>) -> Result<
         Some(NOTHING) => Ok(Confirmed::WithoutSwitch),
         _ => Err(not_confirmed(target, &output)),
     }
-}
-
-/// The command as root, whoever logs in; sudo must not ask.
-fn as_root(command: &str) -> String {
-    let quoted = command.replace('\'', r"'\''");
-    format!("if [ \"$(id -u)\" = 0 ]; then sh -c '{quoted}'; else sudo -n sh -c '{quoted}'; fi")
 }
 
 /// Finds the card by its controller (an SD slot, or a virtio disk with a switch on it), and writes in place and to the card.

@@ -26,13 +26,18 @@ pub struct Said {
     pub err: String,
 }
 
+/// A command line that runs `command` as root, whoever logs in; sudo must not ask.
+pub fn root_command(command: &str) -> String {
+    let quoted = command.replace('\'', r"'\''");
+    format!("if [ \"$(id -u)\" = 0 ]; then sh -c '{quoted}'; else sudo -n sh -c '{quoted}'; fi")
+}
+
 /// Runs `command` as root there, whoever logs in; sudo must not ask. No more than `most` bytes of its output are read.
 ///
 /// # Errors
 /// If ssh can't be started, nobody answers, or it takes too long.
 pub fn as_root(target: &Target, command: &str, most: u64) -> Result<Said> {
-    let quoted = command.replace('\'', r"'\''");
-    let remote = format!("if [ \"$(id -u)\" = 0 ]; then sh -c '{quoted}'; else sudo -n sh -c '{quoted}'; fi");
+    let remote = root_command(command);
     let mut ssh = target.command_with(&target.key_options()?);
     if !std::io::stdin().is_terminal() {
         ssh.args(["-o", "BatchMode=yes"]);

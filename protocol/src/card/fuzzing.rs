@@ -8,15 +8,12 @@
 
 use super::LIMIT;
 use super::config::{CardConfig, MAX_KEYS};
-use super::foreign::{cloud_init, custom_toml, dietpi, iwd, networkmanager, rpi_preseed, wpa_supplicant};
+use super::foreign::{Reader, cloud_init, custom_toml, dietpi, iwd, networkmanager, rpi_preseed, wpa_supplicant};
 use super::read::{Fault, MAX_FAULTS, Reading, read};
 use super::redact::redact;
 use super::says::says;
 use super::write::write;
 use crate::online::settings::{Key, MAX_NETWORKS};
-
-/// A reader of a kind of file.
-pub type Reader = fn(&[u8]) -> Reading;
 
 /// Every kind of file that is read, on a card or on a laptop, by its name, and its reader. There is a sample of each in
 /// `protocol/tests/fixtures/card`.
