@@ -8,7 +8,8 @@
 
 use super::LIMIT;
 use super::config::{CardConfig, MAX_KEYS};
-use super::foreign::{Reader, cloud_init, custom_toml, dietpi, iwd, networkmanager, rpi_preseed, wpa_supplicant};
+pub use super::foreign::Reader;
+use super::foreign::{cloud_init, custom_toml, dietpi, iwd, networkmanager, rpi_preseed, wpa_supplicant};
 use super::read::{Fault, MAX_FAULTS, Reading, read};
 use super::redact::redact;
 use super::says::says;
